@@ -1,0 +1,85 @@
+# Footfall. `make` lists the targets; `make run` and `make test` need nothing prepared.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+# The newest tested Python that the machine has; the device code runs on 3.11 to 3.13, the converter wants 3.11.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { command -v $$p; break; }; done)
+PIP := -m pip install --quiet --disable-pip-version-check --no-warn-script-location
+VENV := .venv
+CONVERTER := .venv-converter
+DEVICE_STAMP := $(VENV)/.device
+DEV_STAMP := $(VENV)/.dev
+CONVERTER_STAMP := $(CONVERTER)/.converter
+RECORDINGS := $(firstword $(wildcard data/recordings ../shared/data/recordings))
+
+.PHONY: help run test test-device-code test-converter check lint format bench data train convert clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: $(DEVICE_STAMP) ## a walk through emulated I2C, the real daemon and a real broker [RECORDING=f] [SECONDS=n] [SPEED=max]
+	@scripts/need mosquitto mosquitto
+	@$(VENV)/bin/python -m emulator.demo \
+		$(if $(RECORDING),--recording '$(RECORDING)') $(if $(SECONDS),--seconds '$(SECONDS)') $(if $(SPEED),--speed '$(SPEED)')
+
+test: test-device-code test-converter ## everything needed, then all tests that this machine can run
+
+test-device-code: $(DEV_STAMP)
+	@scripts/need mosquitto mosquitto i2cget i2c-tools
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+test-converter: $(CONVERTER_STAMP)
+	$(CONVERTER)/bin/python -m pytest -m tf tests/converter $(ARGS)
+
+check: lint test ## lint, types and tests: what CI runs
+
+lint: $(DEV_STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy edge converter emulator tests
+
+format: $(DEV_STAMP) ## let ruff lay out the code
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+bench: $(DEVICE_STAMP) ## the README's performance table, measured here and now
+	@$(VENV)/bin/footfall bench
+
+data: ## the public recordings, from ../shared/data when present
+	@scripts/data
+
+train: $(CONVERTER_STAMP) ## train models/step.keras on the recordings
+	@$(CONVERTER)/bin/python -m converter.train --recordings '$(RECORDINGS)'
+
+convert: $(CONVERTER_STAMP) ## Keras -> int8 .tflite [MODEL=x.keras CALIBRATION=dir OUTPUT=y.tflite FORCE=1]
+	@$(CONVERTER)/bin/python -m converter $(if $(MODEL),--model '$(MODEL)') \
+		--calibration '$(or $(CALIBRATION),$(RECORDINGS))' $(if $(OUTPUT),--output '$(OUTPUT)') $(if $(FORCE),--force)
+
+clean: ## remove environments and caches
+	rm -rf $(VENV) $(CONVERTER) build .pytest_cache .mypy_cache .ruff_cache .hypothesis footfall.egg-info
+
+$(VENV)/bin/python:
+	@[ -n '$(PYTHON)' ] || { echo 'footfall needs Python 3.11 to 3.13; install one, or name it: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@scripts/need venv python3-venv
+	@echo 'making $(VENV) with $(PYTHON)'
+	@$(PYTHON) -m venv $(VENV)
+
+$(DEVICE_STAMP): pyproject.toml | $(VENV)/bin/python
+	@echo 'installing numpy, the TFLite runtime, smbus2, paho-mqtt and PyYAML (about 40 MB, under a minute)'
+	@$(VENV)/bin/python $(PIP) -e '.[runtime]'
+	@touch $@
+
+$(DEV_STAMP): $(DEVICE_STAMP)
+	@echo 'installing pytest, hypothesis, ruff and mypy'
+	@$(VENV)/bin/python $(PIP) -e '.[runtime,dev]'
+	@touch $@
+
+$(CONVERTER_STAMP): pyproject.toml
+	@[ -n '$(PYTHON)' ] || { echo 'the converter needs Python 3.11; install one, or name it: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@scripts/need venv python3-venv
+	@[ -x $(CONVERTER)/bin/python ] || $(PYTHON) -m venv $(CONVERTER)
+	@echo 'installing TensorFlow into $(CONVERTER) (1.5 GB, once, a few minutes)'
+	@$(CONVERTER)/bin/python -m pip install --disable-pip-version-check -e '.[converter]' 'pytest>=8' | grep --line-buffered -E '^(Collecting|Installing|Successfully)'
+	@touch $@

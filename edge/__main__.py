@@ -1,0 +1,90 @@
+"""The `footfall` command: parses the line, runs one command, turns every error into one line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from edge import __version__
+from edge.errors import FootfallError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+COMMANDS = {
+    "run": "edge.daemon",
+    "replay": "edge.commands.replay",
+    "evaluate": "edge.commands.evaluate",
+    "check-config": "edge.commands.check_config",
+    "bench": "edge.commands.bench",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns 0 fine, 1 the work failed, 2 bad usage or bad input."""
+    arguments = _parser().parse_args(argv)
+    try:
+        # A command imports only what it needs: the daemon is lighter without the others.
+        status = import_module(COMMANDS[arguments.command]).command(arguments)
+        sys.stdout.flush()
+    except FootfallError as error:
+        print(f"footfall {arguments.command}: {_one_line(error)}", file=sys.stderr)
+        return EXIT_USAGE
+    except BrokenPipeError:
+        # `footfall replay … | head`: the reader has seen enough, and Python must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except KeyboardInterrupt:
+        return 130
+    return int(status)
+
+
+def _one_line(error: FootfallError) -> str:
+    return " ".join(str(error).split())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="footfall", description="Counts steps: IMU in, one MQTT event per step out.")
+    parser.add_argument("--version", action="version", version=f"footfall {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="the daemon: sensor to MQTT until stopped")
+    _add_config(run)
+
+    replay = commands.add_parser("replay", help="play recordings through the daemon's own pipeline")
+    replay.add_argument("recordings", nargs="+", metavar="FILE", help=".npz, .csv or .csv.gz recordings, or folders")
+    _add_config(replay)
+    _add_model(replay)
+    replay.add_argument("--speed", default="max", help="'max' (default), or a factor of real time such as 1.0")
+    replay.add_argument("--json", action="store_true", help="one JSON object per step, then a summary per file")
+
+    evaluate = commands.add_parser("evaluate", help="score the model on labelled recordings")
+    evaluate.add_argument("recordings", nargs="+", metavar="DIR|FILE", help="labelled recordings, or folders of them")
+    _add_config(evaluate)
+    _add_model(evaluate)
+    evaluate.add_argument("--json", action="store_true", help="the figures for programs")
+
+    check = commands.add_parser("check-config", help="name every error of a config file at once")
+    check.add_argument("config", metavar="F", help="the file, for instance config.yaml")
+
+    bench = commands.add_parser("bench", help="measure this machine: time and memory, each as a ratio to its floor")
+    _add_config(bench)
+    _add_model(bench)
+    bench.add_argument("--json", action="store_true", help="the figures for programs")
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="F", help="config file (default: every key at its default)")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="M", help="a .tflite to use instead of the config's model.path")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

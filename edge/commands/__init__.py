@@ -1,0 +1,1 @@
+"""The commands beside the daemon, one module each; each has `command(arguments) -> exit status`."""

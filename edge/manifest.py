@@ -1,0 +1,198 @@
+"""The manifest that makes a .tflite complete by itself: its schema, and reading it with the standard library alone."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from dataclasses import dataclass, fields
+from typing import Any
+
+from edge.errors import ModelError
+from edge.types import IMU_CHANNELS
+
+METADATA_NAME = "footfall.manifest"
+SCHEMA_VERSION = 1
+OUTPUTS = ("per_sample_probability",)
+MAX_WINDOW_SAMPLES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """Known answers: int8 input and output bytes of each case, and the LSB by which a foreign runtime may differ."""
+
+    cases: tuple[tuple[bytes, bytes], ...]
+    tolerance_lsb: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What the device must know about a model besides its tensors; the fields are those of the contract, section 3.
+
+    channels: columns of IMU_CHANNELS the model reads, in its order. A window is normalised as (x - offset) / scale.
+    The model's output belongs to input frames [window - lookahead - hop, window - lookahead) of each window.
+    """
+
+    name: str
+    version: str
+    sampling_rate_hz: float
+    window_samples: int
+    hop_samples: int
+    lookahead_samples: int
+    channels: tuple[str, ...]
+    offset: tuple[float, ...]
+    scale: tuple[float, ...]
+    output: str
+    threshold: float
+    refractory_s: float
+    self_test: SelfTest
+
+    @property
+    def columns(self) -> list[int]:
+        """Indices of the model's channels in an `imu` array."""
+        return [IMU_CHANNELS.index(name) for name in self.channels]
+
+
+def embedded_manifest(flatbuffer: bytes) -> dict[str, Any]:
+    """Return the manifest embedded in a .tflite; raises ModelError when there is none or the file is damaged."""
+    try:
+        raw = _metadata_buffer(flatbuffer, METADATA_NAME)
+    except (struct.error, IndexError, UnicodeDecodeError) as error:
+        raise ModelError("is not a .tflite file, or is truncated; copy or convert it again (make convert)") from error
+    if raw is None:
+        raise ModelError(
+            f"has no '{METADATA_NAME}' metadata, so its rate, window and channels are unknown; "
+            "convert it with `footfall-convert`, which embeds them"
+        )
+    try:
+        manifest = json.loads(raw)
+    except ValueError as error:
+        raise ModelError(f"has a manifest that is not JSON ({error}); convert it again (make convert)") from error
+    if not isinstance(manifest, dict):
+        raise ModelError("has a manifest that is not a JSON object; convert it again (make convert)")
+    return manifest
+
+
+def parse_manifest(document: dict[str, Any]) -> Manifest:
+    """Check a manifest's fields and their ranges; raises ModelError that names the first field that is wrong."""
+    version = document.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ModelError(f"manifest schema_version is {version!r}; this Footfall reads {SCHEMA_VERSION}; convert again")
+    if document.get("task") != "step_detection":
+        raise ModelError(f"manifest task is {document.get('task')!r}; allowed: 'step_detection'")
+    if document.get("state"):
+        raise ModelError("manifest names state tensors; this Footfall runs models without fed-back state only")
+    try:
+        manifest = _build(document)
+    except KeyError as error:
+        raise ModelError(f"manifest has no field {error}; convert the model again (make convert)") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"manifest cannot be read: {error}; convert the model again (make convert)") from error
+    _check_ranges(manifest)
+    return manifest
+
+
+def _build(document: dict[str, Any]) -> Manifest:
+    self_test = document["self_test"]
+    cases = tuple((_base64(case["input"]), _base64(case["output"])) for case in self_test["cases"])
+    normalization = document["normalization"]
+    direct = {field.name: document[field.name] for field in fields(Manifest) if field.name in _DIRECT}
+    return Manifest(
+        **{name: _DIRECT[name](value) for name, value in direct.items()},
+        channels=tuple(str(channel["name"]) for channel in document["channels"]),
+        offset=tuple(float(value) for value in normalization["offset"]),
+        scale=tuple(float(value) for value in normalization["scale"]),
+        self_test=SelfTest(cases, int(self_test["tolerance_lsb"])),
+    )
+
+
+_DIRECT: dict[str, type] = {
+    "name": str,
+    "version": str,
+    "sampling_rate_hz": float,
+    "window_samples": int,
+    "hop_samples": int,
+    "lookahead_samples": int,
+    "output": str,
+    "threshold": float,
+    "refractory_s": float,
+}
+
+
+def _check_ranges(manifest: Manifest) -> None:
+    window, hop, lookahead = manifest.window_samples, manifest.hop_samples, manifest.lookahead_samples
+    channels = len(manifest.channels)
+    unknown = sorted(set(manifest.channels) - set(IMU_CHANNELS))
+    checks = (
+        (1 <= manifest.sampling_rate_hz <= 400, "sampling_rate_hz", manifest.sampling_rate_hz, "1 to 400"),
+        (1 <= window <= MAX_WINDOW_SAMPLES, "window_samples", window, f"1 to {MAX_WINDOW_SAMPLES}"),
+        (1 <= hop <= window, "hop_samples", hop, f"1 to window_samples ({window})"),
+        (0 <= lookahead <= window - hop, "lookahead_samples", lookahead, f"0 to window - hop ({window - hop})"),
+        (channels > 0 and not unknown, "channels", list(manifest.channels), ", ".join(IMU_CHANNELS)),
+        (len(set(manifest.channels)) == channels, "channels", list(manifest.channels), "each at most once"),
+        (len(manifest.offset) == channels, "normalization.offset", manifest.offset, f"{channels} numbers"),
+        (len(manifest.scale) == channels, "normalization.scale", manifest.scale, f"{channels} numbers"),
+        (all(0 < value < 1e6 for value in manifest.scale), "normalization.scale", manifest.scale, "above 0"),
+        (all(abs(value) < 1e6 for value in manifest.offset), "normalization.offset", manifest.offset, "finite"),
+        (manifest.output in OUTPUTS, "output", manifest.output, ", ".join(OUTPUTS)),
+        (0 < manifest.threshold < 1, "threshold", manifest.threshold, "between 0 and 1"),
+        (0 < manifest.refractory_s <= 2, "refractory_s", manifest.refractory_s, "above 0, at most 2"),
+        (0 <= manifest.self_test.tolerance_lsb <= 32, "self_test.tolerance_lsb", manifest.self_test, "0 to 32"),
+        (bool(manifest.self_test.cases), "self_test.cases", 0, "at least one case"),
+    )
+    for fine, name, found, allowed in checks:
+        if not fine:
+            raise ModelError(f"manifest {name} is {found!r}; allowed: {allowed}")
+
+
+def _base64(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+def _metadata_buffer(data: bytes, name: str) -> bytes | None:
+    """Walk the flatbuffer Model table (schema.fbs): metadata is its field 6, buffers its field 4."""
+    if data[4:8] != b"TFL3":
+        raise IndexError("no TFL3 file identifier")
+    model = _indirect(data, 0)
+    for entry in _vector(data, model, 6):
+        name_at = _field(data, entry, 0)
+        if name_at is None or _bytes_at(data, _indirect(data, name_at)).decode() != name:
+            continue
+        index_at = _field(data, entry, 1)
+        index = struct.unpack_from("<I", data, index_at)[0] if index_at is not None else 0
+        buffer_at = _field(data, _vector(data, model, 4)[index], 0)
+        return None if buffer_at is None else _bytes_at(data, _indirect(data, buffer_at))
+    return None
+
+
+def _indirect(data: bytes, position: int) -> int:
+    offset: int = struct.unpack_from("<I", data, position)[0]
+    return position + offset
+
+
+def _field(data: bytes, table: int, number: int) -> int | None:
+    vtable = table - struct.unpack_from("<i", data, table)[0]
+    size = struct.unpack_from("<H", data, vtable)[0]
+    if vtable < 0 or 4 + 2 * number >= size:
+        return None
+    offset = struct.unpack_from("<H", data, vtable + 4 + 2 * number)[0]
+    return table + offset if offset else None
+
+
+def _vector(data: bytes, table: int, number: int) -> list[int]:
+    """Positions of the tables in a vector-of-tables field."""
+    at = _field(data, table, number)
+    if at is None:
+        return []
+    start = _indirect(data, at)
+    (count,) = struct.unpack_from("<I", data, start)
+    if count > len(data):
+        raise IndexError("vector longer than the file")
+    return [_indirect(data, start + 4 + 4 * i) for i in range(count)]
+
+
+def _bytes_at(data: bytes, position: int) -> bytes:
+    (length,) = struct.unpack_from("<I", data, position)
+    if position + 4 + length > len(data):
+        raise IndexError("buffer longer than the file")
+    return data[position + 4 : position + 4 + length]

@@ -1,0 +1,98 @@
+"""The data flow, top to bottom: samples -> frames -> windows -> probabilities -> steps.
+
+Live and replay run this same code; only the source and its clock differ.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge.detector import StepDetector
+from edge.signal import Resampler
+from edge.types import SampleBatch, StepEvent
+from edge.windowing import SlidingWindow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from edge.classifier import StepClassifier
+    from edge.imu import Imu
+
+MIN_SEGMENT_SAMPLES = 2
+
+
+class Pipeline:
+    """From sample batches to step events.
+
+    source_rate_hz: the nominal rate of the source; the samples' own times decide.
+    The events depend on the samples alone, not on how they were cut into batches nor on when they were read.
+    """
+
+    def __init__(self, classifier: StepClassifier, *, source_rate_hz: float) -> None:
+        model = classifier.manifest
+        self._classifier = classifier
+        self._resampler = Resampler(
+            sampling_rate_hz=model.sampling_rate_hz, source_rate_hz=source_rate_hz, columns=model.columns
+        )
+        self._windows = SlidingWindow(
+            window_samples=model.window_samples, hop_samples=model.hop_samples, channels=len(model.channels)
+        )
+        self._detector = StepDetector(
+            sampling_rate_hz=model.sampling_rate_hz,
+            lookahead_samples=model.lookahead_samples,
+            threshold=model.threshold,
+            refractory_s=model.refractory_s,
+        )
+        self._source_period_s = 1.0 / source_rate_hz
+        # What must follow the last sample before its own frame has been looked at from every side.
+        tail_frames = model.lookahead_samples + 2 * model.hop_samples + 1
+        self._tail_s = tail_frames / model.sampling_rate_hz + 2 * self._resampler.half_width_s
+        self._segment: int | None = None
+        self._last: SampleBatch | None = None
+
+    def push(self, batch: SampleBatch) -> Iterator[StepEvent]:
+        """Yield the steps that this batch reveals."""
+        if len(batch.time_s) == 0:
+            return
+        if batch.segment != self._segment:
+            yield from self.finish()
+            self._segment = batch.segment
+        self._last = batch
+        yield from self._steps(batch)
+
+    def finish(self) -> Iterator[StepEvent]:
+        """Yield the steps still under way at the end of a segment, as if the device then rested; start afresh."""
+        if self._last is not None:
+            end_s = float(self._last.time_s[-1])
+            for step in self._steps(self._rest_after(self._last)):
+                if step.time_s <= end_s:
+                    yield StepEvent(step.time_s, min(step.emitted_s, end_s), step.confidence, step.cadence_spm)
+        for stage in (self._resampler, self._windows, self._detector):
+            stage.reset()
+        self._last = None
+
+    def _steps(self, batch: SampleBatch) -> Iterator[StepEvent]:
+        for window in self._windows.push(self._resampler.push(batch)):
+            probability = self._classifier.probability(window.data)
+            yield from self._detector.push(window, probability)
+
+    def _rest_after(self, batch: SampleBatch) -> SampleBatch:
+        count = max(MIN_SEGMENT_SAMPLES, int(np.ceil(self._tail_s / self._source_period_s)))
+        time_s = batch.time_s[-1] + np.arange(1, count + 1) * self._source_period_s
+        return SampleBatch(time_s, np.repeat(batch.imu[-1:], count, axis=0), segment=batch.segment)
+
+
+def detect(imu: Imu, pipeline: Pipeline, on_batch: Callable[[], None] = lambda: None) -> Iterator[StepEvent]:
+    """Yield every step of a source, live or recorded; `on_batch` runs after each batch."""
+    for batch in imu.batches():
+        yield from pipeline.push(batch)
+        on_batch()
+    yield from pipeline.finish()
+
+
+def run_all(batches: Iterable[SampleBatch], pipeline: Pipeline) -> list[StepEvent]:
+    """Return every step of a finished series of batches."""
+    steps = [step for batch in batches for step in pipeline.push(batch)]
+    return [*steps, *pipeline.finish()]
