@@ -1,0 +1,36 @@
+"""What several test modules share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.broker import MOSQUITTO, Broker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def recordings_dir() -> Path:
+    """Find the real recordings, wherever `make data` looks for or puts them."""
+    for folder in (ROOT / "data" / "recordings", ROOT.parent / "shared" / "data" / "recordings"):
+        if folder.is_dir():
+            return folder
+    pytest.skip("no real recordings here: run `make data`")
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """Give a private Mosquitto that is not running yet."""
+    if MOSQUITTO is None:
+        pytest.skip("no mosquitto here: apt install mosquitto")
+    directory = tmp_path / "broker"
+    directory.mkdir()
+    private = Broker(directory)
+    yield private
+    private.stop()

@@ -1,0 +1,106 @@
+"""A workbench with an emulated sensor on an in-process bus in virtual time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge.imu import open_imu
+from edge.imu.fifo import FifoImu
+from edge.types import BatchFlag
+from emulator.bus import EmulatedBus
+from emulator.inprocess import VirtualTime, opener
+from emulator.mpu6050 import Mpu6050
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from edge.types import SampleBatch
+
+BUS = "/dev/i2c-1"
+STILL = (1.0, -2.0, 9.5, 0.25, -0.5, 0.0)
+"""What the emulated sensor measures all the time, apart from gyr_z, which counts the samples."""
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """The part of config.sensor that open_imu reads."""
+
+    type: str = "auto"
+    bus: int | str = 1
+    address: int | None = None
+    sampling_rate_hz: float = 100.0
+    recording: str | None = None
+    mount_matrix: Sequence[Sequence[float]] | None = None
+    accept_unknown_id: bool = False
+
+
+class Bench:
+    """One emulated sensor, and the driver on it."""
+
+    def __init__(self, address: int = 0x68, **chip: Any) -> None:
+        self.time = VirtualTime()
+        self.chip = Mpu6050(np.array([STILL]), 100.0, gyro_counter=True, clock=self.time.now, **chip)
+        self.bus = EmulatedBus({address: self.chip}, clock=self.time.now, sleep=self.time.sleep)
+        self.buses = {BUS: self.bus}
+        self._streams: dict[FifoImu, Iterator[SampleBatch]] = {}
+
+    def open(self, **sensor: Any) -> FifoImu:
+        imu = open_imu(Sensor(**sensor), open_bus=opener(self.buses), clock=self.time.now, sleep=self.time.sleep)
+        assert isinstance(imu, FifoImu)
+        return imu
+
+    def run(self, imu: FifoImu, seconds: float) -> Run:
+        """Take batches until virtual time has passed; then stop asking."""
+        end_s = self.time.now() + seconds
+        stream = self._streams.setdefault(imu, imu.batches())
+        batches: list[SampleBatch] = []
+        longest_wait_s = 0.0
+        while (asked_s := self.time.now()) < end_s:
+            batches.append(next(stream))
+            longest_wait_s = max(longest_wait_s, self.time.now() - asked_s)
+        return Run(batches, longest_wait_s)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came out of the driver."""
+
+    batches: list[SampleBatch]
+    longest_wait_s: float
+
+    @property
+    def counts(self) -> list[int]:
+        """Sample counter of every delivered sample."""
+        return [count for batch in self.batches for count in sample_counts(batch)]
+
+    @property
+    def lost(self) -> int:
+        """Samples that the sensor took between the first and the last delivered one and that were not delivered."""
+        steps = np.diff(self.counts) % 65536
+        return int((steps - 1).sum())
+
+    @property
+    def gaps(self) -> int:
+        return sum(BatchFlag.GAP_BEFORE in batch.flags for batch in self.batches)
+
+    def check(self) -> None:
+        """Every delivered sample is a true one, times increase, and nothing is missing inside a segment."""
+        times = np.concatenate([batch.time_s for batch in self.batches])
+        assert (np.diff(times) > 0).all()
+        sequence = self.batches[0].sequence
+        counts: dict[int, list[int]] = {}
+        for batch in self.batches:
+            np.testing.assert_allclose(batch.imu[:, :5], np.tile(STILL[:5], (len(batch.imu), 1)), atol=2e-3)
+            assert batch.sequence == sequence
+            sequence += len(batch.imu)
+            counts.setdefault(batch.segment, []).extend(sample_counts(batch))
+        for segment in counts.values():
+            assert set(np.diff(segment) % 65536) <= {1}
+
+
+def sample_counts(batch: SampleBatch) -> list[int]:
+    """Emulated sample counter, carried by gyr_z at 32.8 LSB per degree per second."""
+    return [round(value * 180.0 / np.pi * 32.8) & 0xFFFF for value in batch.imu[:, 5].tolist()]

@@ -1,0 +1,308 @@
+"""Everything that can go wrong on the bus: what is lost is reported, and nothing false is ever delivered."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from edge.imu import mpu6050
+from edge.imu.fifo import FifoFault, drain_interval_s
+from edge.imu.registers import int16_be
+from emulator.inprocess import InProcessBus
+from emulator.mpu6050 import MPU_6050, MPU_6500, Silicon
+from tests.edge.imu.bench import BUS, Bench, Run
+
+FIFO_PORT = 0x74
+
+Trouble = Callable[[Bench], None]
+
+
+def busy_host(bench: Bench) -> None:
+    bench.time.sleep(2.0)
+
+
+def stall_between_count_and_burst(bench: Bench) -> None:
+    bench.bus.inject_now("stall", argument=0.8, times=1, register=FIFO_PORT)
+
+
+def burst_fails(bench: Bench) -> None:
+    bench.bus.inject_now("nack", times=1, register=FIFO_PORT)
+
+
+def burst_fails_after_popping(bench: Bench) -> None:
+    bench.bus.inject_now("nack_after", times=1, register=FIFO_PORT, argument=errno.EIO)
+
+
+def bytes_lost(bench: Bench) -> None:
+    bench.time.sleep(0.05)
+    bench.chip.drop_fifo_bytes(5)
+
+
+def garbage(bench: Bench) -> None:
+    bench.bus.inject_now("garbage", times=1, register=FIFO_PORT)
+
+
+def garbage_everywhere(bench: Bench) -> None:
+    bench.bus.inject_now("garbage", for_s=0.7)
+
+
+def all_ones(bench: Bench) -> None:
+    bench.bus.inject_now("fill", argument=0xFF, for_s=0.5)
+
+
+def all_zeros(bench: Bench) -> None:
+    bench.bus.inject_now("fill", argument=0, for_s=0.5)
+
+
+def glitch_between_drains(bench: Bench) -> None:
+    bench.chip.power_cycle()
+
+
+def glitch_before_burst(bench: Bench) -> None:
+    bench.bus.inject_now("glitch", times=1, register=FIFO_PORT)
+
+
+def rate_drifts(bench: Bench) -> None:
+    bench.chip.poke(0x19, 19)
+
+
+def asleep(bench: Bench) -> None:
+    bench.chip.poke(0x6B, 0x40)
+
+
+def sources_off(bench: Bench) -> None:
+    bench.chip.poke(0x23, 0x00)
+
+
+def unplugged(bench: Bench) -> None:
+    bench.bus.inject_now("nack", for_s=20.0)
+    bench.chip.power_cycle()
+
+
+def unplugged_other_errno(bench: Bench) -> None:
+    bench.bus.inject_now("nack", for_s=20.0, argument=errno.ENXIO)
+    bench.chip.power_cycle()
+
+
+def adapter_gone(bench: Bench) -> None:
+    bench.bus.inject_now("gone", for_s=5.0)
+
+
+def bus_stuck(bench: Bench) -> None:
+    bench.bus.inject_now("stuck", for_s=4.0)
+
+
+def bus_times_out(bench: Bench) -> None:
+    bench.bus.inject_now("timeout", for_s=6.0)
+
+
+def driver_bound(bench: Bench) -> None:
+    bench.bus.inject_now("busy", for_s=3.0)
+
+
+def unsupported(bench: Bench) -> None:
+    bench.bus.inject_now("unsupported", for_s=3.0)
+
+
+TROUBLES: list[tuple[Trouble, str]] = [
+    (busy_host, "fifo_overflow"),
+    (stall_between_count_and_burst, "fifo_overflow"),
+    (burst_fails, "bad_transfer"),
+    (burst_fails_after_popping, "bad_transfer"),
+    (bytes_lost, "bad_transfer"),
+    (garbage, "bad_transfer"),
+    (garbage_everywhere, "gap_samples"),
+    (all_ones, "fifo_overflow"),
+    (all_zeros, "bad_register"),
+    (glitch_between_drains, "bad_register"),
+    (glitch_before_burst, "bad_register"),
+    (rate_drifts, "bad_register"),
+    (asleep, "bad_register"),
+    (sources_off, "bad_register"),
+    (unplugged, "reinit"),
+    (unplugged_other_errno, "reinit"),
+    (adapter_gone, "reinit"),
+    (bus_stuck, "reinit"),
+    (bus_times_out, "reinit"),
+    (driver_bound, "reinit"),
+    (unsupported, "reinit"),
+]
+
+
+@pytest.mark.parametrize("silicon", [MPU_6050, MPU_6500], ids=["6050", "6500"])
+@pytest.mark.parametrize(("trouble", "counter"), TROUBLES, ids=lambda value: getattr(value, "__name__", None))
+def test_trouble_is_survived_and_reported(trouble: Trouble, counter: str, silicon: Silicon) -> None:
+    bench = Bench(silicon=silicon)
+    imu = bench.open()
+    before = bench.run(imu, 2.0)
+    trouble(bench)
+    after = bench.run(imu, 30.0)
+    whole = Run(before.batches + after.batches, after.longest_wait_s)
+    whole.check()
+    counters = imu.counters()
+    assert counters[counter] >= 1
+    assert counters["gap_samples"] >= 1
+    assert whole.gaps >= 1
+    assert whole.batches[-1].segment == whole.gaps
+    assert len(after.batches[-1].imu) > 0, "the sensor is back"
+    if counters["reinit"] == 0:  # a sensor that is reset also stops counting
+        assert counters["gap_samples"] == pytest.approx(whole.lost, abs=2)
+
+
+def test_a_short_burst_of_nacks_on_registers_is_retried_without_loss(bench: Bench) -> None:
+    imu = bench.open()
+    first = bench.run(imu, 1.0)
+    bench.bus.inject_now("nack", for_s=0.004)
+    bench.bus.inject_now("nack", times=3, register=0x72)
+    run = Run(first.batches + bench.run(imu, 1.0).batches, 0.0)
+    run.check()
+    assert (run.lost, run.gaps) == (0, 0)
+    assert set(imu.counters().values()) == {0}
+
+
+def test_a_third_of_a_second_without_bus_is_bridged_by_the_fifo(bench: Bench) -> None:
+    imu = bench.open()
+    first = bench.run(imu, 1.0)
+    bench.bus.inject_now("nack", for_s=0.3)
+    run = Run(first.batches + bench.run(imu, 1.0).batches, 0.0)
+    run.check()
+    assert (run.lost, run.gaps) == (0, 0)
+    assert imu.counters()["bad_transfer"] >= 1
+
+
+def test_a_burst_is_never_repeated(bench: Bench) -> None:
+    imu = bench.open()
+    bench.run(imu, 1.0)
+    retries_before = bench.bus.errors
+    bench.bus.inject_now("nack", times=50, register=FIFO_PORT)
+    bench.run(imu, 0.5)
+    bursts = imu.counters()["fifo_reset"]
+    assert bench.bus.errors - retries_before == bursts > 1
+
+
+def test_heartbeats_go_on_while_the_sensor_is_gone(bench: Bench) -> None:
+    imu = bench.open()
+    bench.run(imu, 1.0)
+    bench.bus.inject_now("nack", for_s=60.0)
+    run = bench.run(imu, 59.0)
+    assert run.longest_wait_s <= 0.6
+    assert run.counts == []
+    assert bench.bus.transfers < 1500, "back-off keeps the bus quiet"
+
+
+def test_the_bus_node_vanishes_and_returns(bench: Bench) -> None:
+    imu = bench.open()
+    bench.run(imu, 1.0)
+    bench.bus.inject_now("gone", for_s=4.0)
+    bus = bench.buses.pop(BUS)
+    assert bench.run(imu, 5.0).counts == []
+    bench.buses[BUS] = bus
+    back = bench.run(imu, 5.0)
+    back.check()
+    assert len(back.counts) > 200
+    assert imu.counters()["reinit"] == 1
+
+
+def test_another_sensor_in_its_place_is_not_believed(bench: Bench) -> None:
+    imu = bench.open()
+    bench.run(imu, 1.0)
+    bench.chip.who_am_i = 0x47
+    bench.chip.power_cycle()
+    assert bench.run(imu, 10.0).counts == []
+    bench.chip.who_am_i = 0x68
+    bench.chip.power_cycle()
+    assert len(bench.run(imu, 5.0).counts) > 200
+
+
+@pytest.mark.parametrize("shift", range(1, 14))
+def test_frames_out_of_step_are_recognised(bench: Bench, shift: int) -> None:
+    bus = InProcessBus(bench.bus)
+    chip = mpu6050.Mpu6050(bus, 0x68, mpu6050.probe(bus, 0x68), sleep=bench.time.sleep)
+    chip.start()
+    bench.time.sleep(0.3)
+    data = chip.read_fifo(20 * 14)
+    assert len(chip.decode(data).imu) == 20
+    with pytest.raises(FifoFault, match="out of step"):
+        chip.decode(data[shift : shift + 14 * 19])
+
+
+def test_a_warming_sensor_is_not_taken_for_one_out_of_step(bench: Bench) -> None:
+    imu = bench.open()
+    for _ in range(50):
+        bench.chip.temperature_c += 0.5
+        bench.run(imu, 1.0).check()
+    assert set(imu.counters().values()) == {0}
+
+
+@pytest.mark.parametrize("rate_error", [-0.05, -0.01, 0.0, 0.03, 0.05])
+def test_a_sensor_with_a_wrong_clock_is_timed_by_the_host(rate_error: float) -> None:
+    bench = Bench(rate_error=rate_error)
+    imu = bench.open()
+    run = bench.run(imu, 60.0)
+    run.check()
+    assert run.lost == 0
+    assert imu.rate_hz == pytest.approx(100.0 * (1.0 + rate_error), rel=5e-4)
+    assert run.batches[-1].time_s[-1] == pytest.approx(bench.time.now(), abs=0.013)
+
+
+def test_a_slow_bus_is_only_slow() -> None:
+    bench = Bench()
+    bench.bus.bitrate_hz = 10_000.0  # i2c-gpio; a 140-byte burst takes 0.13 s
+    imu = bench.open(sampling_rate_hz=25)
+    run = bench.run(imu, 10.0)
+    run.check()
+    assert (run.lost, run.gaps) == (0, 0)
+
+
+def test_wakes_at_most_twelve_times_a_second(bench: Bench) -> None:
+    imu = bench.open()
+    assert len(bench.run(imu, 10.0).batches) <= 120
+    assert all(1.0 / drain_interval_s(odr_hz) <= 12.0 for odr_hz in np.arange(10.0, 201.0))
+    assert all(drain_interval_s(odr_hz) <= 0.2 for odr_hz in np.arange(10.0, 201.0))
+
+
+def test_close_ends_the_batches_and_puts_the_chip_to_sleep(bench: Bench) -> None:
+    imu = bench.open()
+    taken = 0
+    for _ in imu.batches():
+        taken += 1
+        if taken == 5:
+            imu.close()
+    assert taken == 5
+    assert bench.chip.peek(0x6B) == 0x40
+    imu.close()
+    assert list(imu.batches()) == []
+
+
+def test_close_in_the_middle_of_a_burst_waits_for_its_end(bench: Bench) -> None:
+    imu = bench.open()
+    stream = imu.batches()
+    next(stream)
+    sleep, slept = bench.bus.sleep, []
+
+    def close_while_on_the_wire(seconds: float) -> None:
+        if seconds > 140 * 9 / 400_000:
+            slept.append(seconds)
+            imu.close()
+        sleep(seconds)
+
+    bench.bus.sleep = close_while_on_the_wire
+    rest = list(stream)
+    assert len(slept) == 1
+    assert [len(batch.imu) > 0 for batch in rest] == [True]
+    assert bench.chip.peek(0x6B) == 0x40
+
+
+def test_a_consumer_that_stops_listening_releases_the_sensor(bench: Bench) -> None:
+    imu = bench.open()
+    for _ in imu.batches():
+        break
+    assert bench.chip.peek(0x6B) == 0x40
+
+
+def test_saturated_samples_stay_saturated() -> None:
+    words = int16_be(bytes.fromhex("7fff800000000000000000000000"), 7)
+    assert words[0, :2].tolist() == [32767, -32768]
