@@ -28,10 +28,10 @@ test: test-device-code test-converter ## everything needed, then all tests that 
 
 test-device-code: $(DEV_STAMP)
 	@scripts/need mosquitto mosquitto i2cget i2c-tools
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest --ignore=tests/converter $(ARGS)
 
 test-converter: $(CONVERTER_STAMP)
-	$(CONVERTER)/bin/python -m pytest -m tf tests/converter $(ARGS)
+	$(CONVERTER)/bin/python -m pytest tests/converter $(ARGS)
 
 check: lint test ## lint, types and tests: what CI runs
 
@@ -81,5 +81,5 @@ $(CONVERTER_STAMP): pyproject.toml
 	@scripts/need venv python3-venv
 	@[ -x $(CONVERTER)/bin/python ] || $(PYTHON) -m venv $(CONVERTER)
 	@echo 'installing TensorFlow into $(CONVERTER) (1.5 GB, once, a few minutes)'
-	@$(CONVERTER)/bin/python -m pip install --disable-pip-version-check -e '.[converter]' 'pytest>=8' | grep --line-buffered -E '^(Collecting|Installing|Successfully)'
+	@$(CONVERTER)/bin/python -m pip install --disable-pip-version-check -e '.[converter,test]' | grep --line-buffered -E '^(Collecting|Installing|Successfully)'
 	@touch $@

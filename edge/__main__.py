@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge import __version__
@@ -69,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="the figures for programs")
 
     check = commands.add_parser("check-config", help="name every error of a config file at once")
-    check.add_argument("config", metavar="F", help="the file, for instance config.yaml")
+    check.add_argument("config", type=Path, metavar="F", help="the file, for instance config.yaml")
 
     bench = commands.add_parser("bench", help="measure this machine: time and memory, each as a ratio to its floor")
     _add_config(bench)
@@ -79,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", metavar="F", help="config file (default: every key at its default)")
+    parser.add_argument("--config", type=Path, metavar="F", help="config file (default: every key at its default)")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

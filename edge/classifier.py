@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from edge.manifest import Manifest, embedded_manifest, parse_manifest
 from edge.runtime import RUNTIMES, open_interpreter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edge.types import FloatArray
 
 MAX_MODEL_BYTES = 16 * 1024 * 1024
@@ -21,12 +24,14 @@ MAX_MODEL_BYTES = 16 * 1024 * 1024
 class StepClassifier:
     """Runs a fully int8 .tflite on windows: quantise with clipping -> invoke -> dequantise.
 
-    path: a .tflite with an embedded manifest. Raises ModelError when the file is missing or damaged, when its
+    path: a .tflite with an embedded manifest. observe: called with the seconds of each inference.
+    Raises ModelError when the file is missing or damaged, when its
     manifest does not fit its tensors, or when the self-test answers with other bytes than the converter saw.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, observe: Callable[[float], None] | None = None) -> None:
         self.path = Path(path)
+        self._observe = observe
         try:
             flatbuffer = _read(self.path)
             self.sha256 = hashlib.sha256(flatbuffer).hexdigest()
@@ -49,7 +54,10 @@ class StepClassifier:
         # astype(int8) wraps around: a hard knock would turn into its opposite without this clip.
         np.clip(self._scaled, -128, 127, out=self._scaled)
         self._quantised[0] = self._scaled
+        began_s = time.perf_counter()
         answer = self._invoke(self._quantised)[self._answer]
+        if self._observe is not None:
+            self._observe(time.perf_counter() - began_s)
         return (answer.astype(np.float32) - self._out_zero) * self._out_scale
 
     def invoke_floor(self) -> None:

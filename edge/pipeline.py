@@ -15,7 +15,7 @@ from edge.types import SampleBatch, StepEvent
 from edge.windowing import SlidingWindow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
 
     from edge.classifier import StepClassifier
     from edge.imu import Imu
@@ -84,15 +84,8 @@ class Pipeline:
         return SampleBatch(time_s, np.repeat(batch.imu[-1:], count, axis=0), segment=batch.segment)
 
 
-def detect(imu: Imu, pipeline: Pipeline, on_batch: Callable[[], None] = lambda: None) -> Iterator[StepEvent]:
-    """Yield every step of a source, live or recorded; `on_batch` runs after each batch."""
+def detect(imu: Imu, pipeline: Pipeline) -> Iterator[tuple[SampleBatch | None, list[StepEvent]]]:
+    """Yield every batch of a source, live or recorded, with the steps that it reveals; None for those at its end."""
     for batch in imu.batches():
-        yield from pipeline.push(batch)
-        on_batch()
-    yield from pipeline.finish()
-
-
-def run_all(batches: Iterable[SampleBatch], pipeline: Pipeline) -> list[StepEvent]:
-    """Return every step of a finished series of batches."""
-    steps = [step for batch in batches for step in pipeline.push(batch)]
-    return [*steps, *pipeline.finish()]
+        yield batch, list(pipeline.push(batch))
+    yield None, list(pipeline.finish())

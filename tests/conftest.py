@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.broker import MOSQUITTO, Broker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# No example database: it would make a failure depend on what ran here before.
+settings.register_profile("footfall", database=None)
+settings.load_profile("footfall")
 
 ROOT = Path(__file__).resolve().parents[1]
 

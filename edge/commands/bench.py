@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge.commands.replay import open_classifier
-from edge.pipeline import Pipeline, run_all
+from edge.pipeline import Pipeline
 from edge.progress import Progress
 from edge.types import SampleBatch
 
@@ -37,11 +37,9 @@ print(next(int(line.split()[1]) for line in open('/proc/self/status') if line.st
 """
 RSS_PIPELINE = """
 import sys
-from edge.commands.bench import hour_of_walking
+from edge.commands.bench import run_pipeline
 from edge.classifier import StepClassifier
-from edge.pipeline import Pipeline, run_all
-pipeline = Pipeline(StepClassifier(sys.argv[1]), source_rate_hz=100.0)
-run_all(hour_of_walking(10, seconds=60), pipeline)
+run_pipeline(StepClassifier(sys.argv[1]), 10, seconds=60)
 print(next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmRSS')))
 """
 
@@ -76,7 +74,7 @@ def command(arguments: Namespace) -> int:
     return 0
 
 
-def hour_of_walking(samples_per_batch: int, seconds: int = HOUR_S) -> Iterator[SampleBatch]:
+def hour_of_walking(samples_per_batch: int, seconds: int) -> Iterator[SampleBatch]:
     """Yield a made-up walk at 100 Hz; only its length and its steps matter here, not its realism."""
     size = int(samples_per_batch)
     for first in range(0, int(seconds * SOURCE_HZ), size):
@@ -96,9 +94,9 @@ def _measure(classifier: StepClassifier) -> Iterator[Row]:
         for _ in range(ROUNDS):
             floor.append(_cpu_s(lambda: _invoke(classifier, windows)))
             progress.advance(1)
-            replay.append(_cpu_s(lambda: _run(classifier, 500)))
+            replay.append(_cpu_s(lambda: run_pipeline(classifier, 500)))
             progress.advance(1)
-            live.append(_cpu_s(lambda: _run(classifier, 10)))
+            live.append(_cpu_s(lambda: run_pipeline(classifier, 10)))
             progress.advance(1)
     bare = f"{windows} bare invoke()"
     yield Row("CPU per hour at 100 Hz, replayed", min(replay), min(floor), "s", bare)
@@ -107,8 +105,10 @@ def _measure(classifier: StepClassifier) -> Iterator[Row]:
     yield Row("resident memory of the pipeline", rss, rss_floor, "MB", "numpy + runtime + model")
 
 
-def _run(classifier: StepClassifier, samples_per_batch: int) -> None:
-    run_all(hour_of_walking(samples_per_batch), Pipeline(classifier, source_rate_hz=SOURCE_HZ))
+def run_pipeline(classifier: StepClassifier, samples_per_batch: int, seconds: int = HOUR_S) -> int:
+    """Count the steps of a made-up walk."""
+    pipeline = Pipeline(classifier, source_rate_hz=SOURCE_HZ)
+    return sum(1 for batch in hour_of_walking(samples_per_batch, seconds) for _ in pipeline.push(batch))
 
 
 def _invoke(classifier: StepClassifier, times: int) -> None:
@@ -116,7 +116,7 @@ def _invoke(classifier: StepClassifier, times: int) -> None:
         classifier.invoke_floor()
 
 
-def _cpu_s(work: Callable[[], None]) -> float:
+def _cpu_s(work: Callable[[], object]) -> float:
     start_s = time.process_time()
     work()
     return time.process_time() - start_s

@@ -13,7 +13,7 @@ from edge import config as configuration
 from edge.classifier import StepClassifier
 from edge.errors import UsageError
 from edge.imu.replay import ReplayImu
-from edge.pipeline import Pipeline
+from edge.pipeline import Pipeline, detect
 from edge.progress import Progress
 from edge.recording import find_recordings, load
 
@@ -82,16 +82,13 @@ class Replay:
         segment: int | None = None
         cpu_s, wall_s = time.process_time(), time.monotonic()
         with Progress(self.path.name, self.recording.duration_s, enabled=self.progress) as progress:
-            for batch in self._source().batches():
-                for event in pipeline.push(batch):
-                    self.steps += 1
-                    yield event
-                self.gaps += segment is not None and batch.segment != segment
-                segment = batch.segment
-                progress.advance(len(batch.time_s) / self.recording.sampling_rate_hz)
-            for event in pipeline.finish():
-                self.steps += 1
-                yield event
+            for batch, events in detect(self._source(), pipeline):
+                self.steps += len(events)
+                yield from events
+                if batch is not None:
+                    self.gaps += segment is not None and batch.segment != segment
+                    segment = batch.segment
+                    progress.advance(len(batch.time_s) / self.recording.sampling_rate_hz)
         self.cpu_s, self.wall_s = time.process_time() - cpu_s, time.monotonic() - wall_s
 
     def _source(self) -> ReplayImu:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,22 +16,20 @@ from edge.types import StepEvent, Window
 RATE_HZ, LOOKAHEAD = 25.0, 5
 
 
-def detect(
-    probability: np.ndarray[tuple[int], np.dtype[np.float32]], hop: int = 5, threshold: float = 0.4
-) -> list[StepEvent]:
+def detect(probability: npt.NDArray[np.floating], hop: int = 5, threshold: float = 0.4) -> list[StepEvent]:
     """Feed probabilities whose frame k lies at k / 25 s, in hops."""
     detector = StepDetector(
         sampling_rate_hz=RATE_HZ, lookahead_samples=LOOKAHEAD, threshold=threshold, refractory_s=0.24
     )
-    events = []
+    events: list[StepEvent] = []
     for start in range(0, len(probability) - hop + 1, hop):
         newest_s = (start + hop - 1 + LOOKAHEAD) / RATE_HZ
         window = Window(newest_s, newest_s + 0.1, np.empty((0, 3), np.float32))
-        events += detector.push(window, probability[start : start + hop])
+        events += detector.push(window, probability[start : start + hop].astype(np.float32))
     return events
 
 
-def bumps(at_s: list[float], frames: int = 250, height: float = 0.9) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+def bumps(at_s: list[float], frames: int = 250, height: float = 0.9) -> npt.NDArray[np.floating]:
     time_s = np.arange(frames) / RATE_HZ
     total = sum(height * np.exp(-0.5 * ((time_s - t) / 0.06) ** 2) for t in at_s)
     return np.asarray(total, np.float32)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edge.config import Sensor
 from edge.imu import open_imu
 from edge.imu.fifo import FifoImu
 from edge.types import BatchFlag
@@ -15,26 +16,13 @@ from emulator.inprocess import VirtualTime, opener
 from emulator.mpu6050 import Mpu6050
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from edge.types import SampleBatch
 
 BUS = "/dev/i2c-1"
 STILL = (1.0, -2.0, 9.5, 0.25, -0.5, 0.0)
 """What the emulated sensor measures all the time, apart from gyr_z, which counts the samples."""
-
-
-@dataclass(frozen=True)
-class Sensor:
-    """The part of config.sensor that open_imu reads."""
-
-    type: str = "auto"
-    bus: int | str = 1
-    address: int | None = None
-    sampling_rate_hz: float = 100.0
-    recording: str | None = None
-    mount_matrix: Sequence[Sequence[float]] | None = None
-    accept_unknown_id: bool = False
 
 
 class Bench:

@@ -173,6 +173,48 @@ def test_a_third_of_a_second_without_bus_is_bridged_by_the_fifo(bench: Bench) ->
     assert imu.counters()["bad_transfer"] >= 1
 
 
+def test_a_chip_that_is_reset_during_the_burst_is_noticed_even_if_zeros_look_right() -> None:
+    bench = Bench(temperature_c=36.53)  # raw temperature 0, as in the zeros of a chip that has just been reset
+    imu = bench.open()
+    before = bench.run(imu, 1.0)
+    glitch_before_burst(bench)
+    Run(before.batches + bench.run(imu, 2.0).batches, 0.0).check()
+    assert imu.counters()["bad_register"] == 1
+
+
+@pytest.mark.parametrize(("surplus", "gaps"), [([6], 0), ([6, 4], 1)])
+def test_a_level_between_two_frames_is_looked_at_twice(bench: Bench, surplus: list[int], gaps: int) -> None:
+    """Once may be a read that met the chip while it was writing a frame; twice is a FIFO out of step."""
+    imu = bench.open()
+    first = bench.run(imu, 1.0)
+    assert imu._chip is not None
+    level = imu._chip.fifo_level
+    imu._chip.fifo_level = lambda: level() + (surplus.pop(0) if surplus else 0)  # type: ignore[method-assign]
+    run = Run(first.batches + bench.run(imu, 1.0).batches, 0.0)
+    run.check()
+    assert run.gaps == imu.counters()["bad_transfer"] == gaps
+    assert (run.lost > 0) == (gaps > 0)
+
+
+def test_a_nearly_full_fifo_is_restarted(bench: Bench) -> None:
+    imu = bench.open()
+    bench.run(imu, 1.0)
+    bench.time.sleep(0.715)  # 71 frames, 994 bytes: three more would overflow
+    bench.run(imu, 0.2)
+    assert bench.chip.bytes_dropped == 0
+    assert imu.counters()["fifo_overflow"] == 1
+
+
+def test_an_overflow_is_noticed_whatever_the_level_is_now(bench: Bench) -> None:
+    imu = bench.open()
+    before = bench.run(imu, 1.0)
+    bench.time.sleep(1.0)
+    bench.chip.drop_fifo_bytes(1024 - 20 * 14)
+    run = Run(before.batches + bench.run(imu, 1.0).batches, 0.0)
+    run.check()
+    assert (imu.counters()["fifo_overflow"], imu.counters()["bad_transfer"]) == (1, 0)
+
+
 def test_a_burst_is_never_repeated(bench: Bench) -> None:
     imu = bench.open()
     bench.run(imu, 1.0)

@@ -1,0 +1,111 @@
+"""When each FIFO sample was taken, on the host's monotonic clock.
+
+A FIFO tells how many samples there are, not when they were taken, and the sensor's own oscillator is off by per cents.
+Rules of this module:
+1. The newest of the samples counted by a read was taken within one period before that read: a fact, and a hard bound.
+2. Inside that bound, an exponentially decayed regression of read time on sample count finds rate and phase (as Klipper
+   does); the nominal rate is its prior, so that the first second is already sane.
+3. A read that took more than twice the best one says little about when it counted: it is not used for the regression.
+4. Times are uniform within a block and never step back; corrections are slewed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from edge.types import TimeArray
+
+MEMORY_S = 10.0
+"""Time constant of the regression: long against wake-up jitter, short against the drift of a warming oscillator."""
+
+PRIOR_RATE_SD = 0.03
+"""How far off the nominal rate is expected to be: the data sheets say a few per cent."""
+
+SLEW = 0.25
+"""Spacing of emitted samples stays within ±25 % of the period, however much the estimate is corrected."""
+
+BEST_READ_RELAXATION = 1.01
+"""The best read duration is forgotten by 1 % per read, so that a bus that became slower is accepted again."""
+
+
+class SampleClock:
+    """Turns "n more samples, counted at this host time" into n host-monotonic times.
+
+    nominal_hz: the sensor's configured rate; tolerance: how far the true rate may be off (0.07 = ±7 %).
+    """
+
+    def __init__(self, nominal_hz: float, *, tolerance: float = 0.07) -> None:
+        self._nominal_s = 1.0 / nominal_hz
+        self._tolerance = tolerance
+        self._last_s = -math.inf
+        self._best_read_s = math.inf
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new segment: the sample count restarts, the rate is relearnt, times still never step back."""
+        self._period_s = self._nominal_s
+        self._running = False
+        self._count = 0
+        self._weight = self._mean_count = self._mean_s = self._var = self._cov = 0.0
+
+    @property
+    def rate_hz(self) -> float:
+        """The estimated true rate, within the tolerance of the nominal one."""
+        return 1.0 / self._period_s
+
+    def stamp(self, samples: int, counted_s: float, read_s: float = 0.0) -> TimeArray:
+        """Return the [samples] times of the samples that a FIFO level, known at host time `counted_s`, shows to be new.
+
+        read_s: how long reading that level took; the level was true some time within it.
+        """
+        if samples <= 0:
+            return np.empty(0, dtype=np.float64)
+        self._count += samples
+        if self._is_prompt(read_s):
+            self._learn(samples, counted_s)
+        earliest_s = counted_s - read_s - self._period_s * (1.0 + self._tolerance)
+        newest_s = min(max(self._predict(counted_s), earliest_s), counted_s)
+        times = self._spread(samples, newest_s)
+        self._running = True
+        self._last_s = float(times[-1])
+        return times
+
+    def _is_prompt(self, read_s: float) -> bool:
+        best_s = self._best_read_s
+        self._best_read_s = min(read_s, best_s * BEST_READ_RELAXATION)
+        return read_s <= 2.0 * best_s or self._weight == 0.0
+
+    def _learn(self, samples: int, counted_s: float) -> None:
+        """One step of the decayed regression, with the nominal period as a pseudo-observation."""
+        keep = math.exp(-samples * self._nominal_s / MEMORY_S)
+        self._weight = keep * self._weight + 1.0
+        count_off, time_off = self._count - self._mean_count, counted_s - self._mean_s
+        self._mean_count += count_off / self._weight
+        self._mean_s += time_off / self._weight
+        self._var = keep * self._var + count_off * (self._count - self._mean_count)
+        self._cov = keep * self._cov + time_off * (self._count - self._mean_count)
+        # The read comes anywhere in the period after the newest sample: variance of a uniform one, 1/12 period².
+        prior = 1.0 / (12.0 * PRIOR_RATE_SD**2)
+        period_s = (self._cov + prior * self._nominal_s) / (self._var + prior)
+        slowest_s, fastest_s = self._nominal_s / (1.0 - self._tolerance), self._nominal_s / (1.0 + self._tolerance)
+        self._period_s = min(max(period_s, fastest_s), slowest_s)
+
+    def _predict(self, counted_s: float) -> float:
+        """Time of the newest sample by the regression line; half a period is the mean wait between sample and read."""
+        if self._weight == 0.0:
+            return counted_s - self._period_s / 2
+        return self._mean_s - self._period_s / 2 + self._period_s * (self._count - self._mean_count)
+
+    def _spread(self, samples: int, newest_s: float) -> TimeArray:
+        """Uniform times that end near `newest_s` and go on from the last emitted one."""
+        steps: TimeArray = np.arange(1.0, samples + 1.0)
+        if not self._running:
+            times = newest_s + (steps - samples) * self._period_s
+            return times + max(0.0, self._last_s + self._period_s - float(times[0]))
+        spacing_s = (newest_s - self._last_s) / samples
+        spacing_s = min(max(spacing_s, self._period_s * (1.0 - SLEW)), self._period_s * (1.0 + SLEW))
+        return self._last_s + steps * spacing_s

@@ -1,0 +1,98 @@
+"""Where samples come from: a sensor on the I2C bus, or a recording, behind one protocol."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from edge.errors import ConfigError, ImuError
+from edge.imu import mpu6050
+from edge.imu.bus import SmbusBus, bus_path
+from edge.imu.fifo import FifoImu
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from edge.config import Sensor
+    from edge.imu.bus import I2cBus
+    from edge.imu.fifo import Chip
+    from edge.types import SampleBatch
+
+
+class Imu(Protocol):
+    """A source of samples. name: what it is; sampling_rate_hz: its nominal rate."""
+
+    name: str
+    sampling_rate_hz: float
+
+    def batches(self) -> Iterator[SampleBatch]:
+        """Blocks of samples as they come, an empty one at least every 0.5 s; ends at close() or the recording's end."""
+
+    def counters(self) -> dict[str, int]:
+        """Everything that went wrong since it was opened, by name."""
+
+    def close(self) -> None:
+        """End batches() and release the device; safe in a signal handler; may be called twice."""
+
+
+def open_imu(
+    sensor: Sensor,
+    *,
+    open_bus: Callable[[str], I2cBus] = SmbusBus,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Imu:
+    """Open the configured sensor and start it.
+
+    open_bus: how a bus is opened by its path, the emulator's where there is none; clock, sleep: virtual in tests.
+    Raises ImuError if bus or sensor is not there or answers as something else.
+    """
+    if sensor.type == "replay":
+        return _open_replay(sensor)
+    rotation = np.array(sensor.mount_matrix, np.float32)
+    straight = np.array_equal(rotation, np.eye(3))
+    return FifoImu(
+        lambda: connect(sensor, open_bus, sleep), rotation=None if straight else rotation, clock=clock, sleep=sleep
+    )
+
+
+def connect(
+    sensor: Sensor,
+    open_bus: Callable[[str], I2cBus] = SmbusBus,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Chip:
+    """Open the bus, find the sensor and identify it, without starting it; ImuError says what is missing."""
+    mpu6050.divider_for(sensor.sampling_rate_hz)
+    bus = open_bus(bus_path(sensor.bus))
+    addresses = mpu6050.ADDRESSES if sensor.address is None else (sensor.address,)
+    try:
+        address, part = _find(bus, addresses, accept_unknown_id=sensor.accept_unknown_id)
+    except BaseException:
+        bus.close()
+        raise
+    return mpu6050.Mpu6050(bus, address, part, sampling_rate_hz=sensor.sampling_rate_hz, sleep=sleep)
+
+
+def _find(bus: I2cBus, addresses: Sequence[int], *, accept_unknown_id: bool) -> tuple[int, mpu6050.Part]:
+    """Return the first address at which a known part answers; if none does, the first refusal is raised."""
+    refusals: list[ImuError] = []
+    for address in addresses:
+        try:
+            return address, mpu6050.probe(bus, address, accept_unknown_id=accept_unknown_id)
+        except ImuError as refusal:
+            refusals.append(refusal)
+    raise refusals[0]
+
+
+def _open_replay(sensor: Sensor) -> Imu:
+    from edge.imu.replay import ReplayImu  # noqa: PLC0415  a live sensor needs no recording formats
+    from edge.recording import load  # noqa: PLC0415
+
+    if sensor.recording is None:
+        raise ConfigError("sensor.type is 'replay' but sensor.recording is empty; set it to the path of a recording")
+    recording = load(sensor.recording)
+    # Played faster than real time, the walk must have ended by now, or its steps would lie in the future.
+    origin_s = time.monotonic() - (recording.duration_s if sensor.replay_speed is None else 0.0)
+    return ReplayImu(recording, speed=sensor.replay_speed, origin_s=origin_s)

@@ -1,0 +1,270 @@
+"""What a configuration value may be: small parsers that know how to describe themselves.
+
+A rule turns what YAML found into the value the program uses, or raises ValueError with a hint that may be empty.
+It does no I/O; relative paths are resolved by edge.config, which knows where the value came from.
+"""
+
+# ruff: noqa: TRY004  every refusal is a ValueError, whatever was wrong
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+Matrix = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: where, what was found, what is allowed, and the likeliest remedy."""
+
+    path: str
+    found: str
+    allowed: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        """One line for people."""
+        return f"{self.path}: found {self.found}; allowed: {self.allowed}" + (f" ({self.hint})" if self.hint else "")
+
+
+class Rule(Protocol):
+    """One key's allowed values."""
+
+    @property
+    def allowed(self) -> str:
+        """What a person may write, as the end of "allowed: ..."."""
+
+    @property
+    def is_text(self) -> bool:
+        """True where an environment variable is taken as it is, not read as YAML."""
+
+    def __call__(self, value: object) -> object:
+        """Return the value to use; raise ValueError (its text is a hint) when it is not allowed."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A finite number in [minimum, maximum], kept as float."""
+
+    minimum: float
+    maximum: float
+    is_text: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """The range."""
+        return f"a number from {self.minimum:g} to {self.maximum:g}"
+
+    def __call__(self, value: object) -> float:
+        """Booleans are no numbers, though Python thinks so."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError
+        if not math.isfinite(value) or not self.minimum <= value <= self.maximum:
+            raise ValueError
+        return float(value)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A factor of real time, or `max`, which is None: as fast as possible."""
+
+    allowed: str = "a number from 0.01 to 1000, or max"
+    is_text: bool = False
+
+    def __call__(self, value: object) -> float | None:
+        """Read `max` without regard to case."""
+        if isinstance(value, str) and value.lower() == "max":
+            return None
+        return Number(0.01, 1000)(value)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An integer in [minimum, maximum]."""
+
+    minimum: int
+    maximum: int
+    is_text: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """The range."""
+        return f"a whole number from {self.minimum} to {self.maximum}"
+
+    def __call__(self, value: object) -> int:
+        """Take integers only: 1883.0 is a slip worth a word."""
+        if isinstance(value, bool) or not isinstance(value, int) or not self.minimum <= value <= self.maximum:
+            raise ValueError
+        return value
+
+
+@dataclass(frozen=True)
+class Flag:
+    """True or false."""
+
+    allowed: str = "true or false"
+    is_text: bool = False
+
+    def __call__(self, value: object) -> bool:
+        """Take YAML's own booleans only."""
+        if not isinstance(value, bool):
+            raise ValueError
+        return value
+
+
+@dataclass(frozen=True)
+class Text:
+    """A string that matches `pattern` from end to end; `form` says so in words."""
+
+    pattern: str
+    form: str
+    is_text: bool = True
+
+    @property
+    def allowed(self) -> str:
+        """The form, in words."""
+        return self.form
+
+    def __call__(self, value: object) -> str:
+        """Numbers that were meant as text get a hint to quote them."""
+        if not isinstance(value, str):
+            raise ValueError(f"as text: '{value}'" if isinstance(value, int | float) else "")
+        if re.fullmatch(self.pattern, value) is None:
+            raise ValueError
+        return value
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+    is_text: bool = True
+
+    @property
+    def allowed(self) -> str:
+        """All the words."""
+        return ", ".join(self.words)
+
+    def __call__(self, value: object) -> str:
+        """Words are taken as written, without regard to case."""
+        if not isinstance(value, str) or value.lower() not in self.words:
+            raise ValueError
+        return value.lower()
+
+
+@dataclass(frozen=True)
+class FilePath:
+    """A path; relative ones are resolved later."""
+
+    allowed: str = "a path"
+    is_text: bool = True
+
+    def __call__(self, value: object) -> Path:
+        """Expand a leading ~."""
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise ValueError
+        return Path(value).expanduser()
+
+
+@dataclass(frozen=True)
+class Bus:
+    """An I2C bus: its number, or the path of its device node."""
+
+    allowed: str = "a bus number from 0 to 255 (1 is /dev/i2c-1) or a path"
+    is_text: bool = False
+
+    def __call__(self, value: object) -> int | Path:
+        """Keep a number, make a path of text."""
+        if isinstance(value, str):
+            return FilePath()(value)
+        return Whole(0, 255)(value)
+
+
+@dataclass(frozen=True)
+class Address:
+    """A 7-bit I2C address out of those that the supported chips can have."""
+
+    addresses: tuple[int, ...]
+    is_text: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """The addresses as data sheets print them."""
+        return " or ".join(f"0x{address:02x}" for address in self.addresses)
+
+    def __call__(self, value: object) -> int:
+        """Hint at 0x where a decimal number looks like one of the addresses."""
+        if isinstance(value, bool) or not isinstance(value, int) or value not in self.addresses:
+            raise ValueError(f"0x{value}" if any(f"{known:x}" == str(value) for known in self.addresses) else "")
+        return value
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """A 3 x 3 rotation: v_device = matrix @ v_sensor. Rows orthonormal, determinant +1 (a mirror is none)."""
+
+    tolerance: float = 2e-3  # so that 0.707 passes for the square root of one half
+    allowed: str = "three rows of three numbers that form a rotation (orthonormal, determinant +1)"
+    is_text: bool = False
+
+    def __call__(self, value: object) -> Matrix:
+        """Say which of the conditions fails."""
+        a, b, c = self._rows(value)
+        for name, product, wanted in (
+            ("row 1 has length", math.hypot(*a), 1.0),
+            ("row 2 has length", math.hypot(*b), 1.0),
+            ("row 3 has length", math.hypot(*c), 1.0),
+            ("rows 1 and 2 have the product", _dot(a, b), 0.0),
+            ("rows 1 and 3 have the product", _dot(a, c), 0.0),
+            ("rows 2 and 3 have the product", _dot(b, c), 0.0),
+            ("the determinant is", _dot(a, _cross(b, c)), 1.0),
+        ):
+            if not abs(product - wanted) <= self.tolerance:
+                raise ValueError(f"{name} {product:.3g}, not {wanted:g}")
+        return (a, b, c)
+
+    @staticmethod
+    def _rows(value: object) -> Matrix:
+        number = Number(-1.001, 1.001)
+        if not isinstance(value, list) or len(value) != 3:
+            raise ValueError("three rows")
+        rows = []
+        for row in value:
+            if not isinstance(row, list) or len(row) != 3:
+                raise ValueError("three numbers in each row")
+            rows.append((number(row[0]), number(row[1]), number(row[2])))
+        return (rows[0], rows[1], rows[2])
+
+
+@dataclass(frozen=True)
+class Optional:
+    """Null, which means what `absent` says, or whatever `rule` allows."""
+
+    rule: Rule
+    absent: str
+
+    @property
+    def allowed(self) -> str:
+        """The inner rule, and what null means."""
+        return f"{self.rule.allowed}, or null ({self.absent})"
+
+    @property
+    def is_text(self) -> bool:
+        """As the inner rule."""
+        return self.rule.is_text
+
+    def __call__(self, value: object) -> object:
+        """Null passes."""
+        return None if value is None else self.rule(value)
+
+
+def _dot(a: tuple[float, float, float], b: tuple[float, float, float]) -> float:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def _cross(a: tuple[float, float, float], b: tuple[float, float, float]) -> tuple[float, float, float]:
+    return (a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0])

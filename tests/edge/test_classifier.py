@@ -1,0 +1,176 @@
+"""The model file: proven at load, refused with one clear line when anything is off."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from edge.classifier import StepClassifier
+from edge.errors import ModelError
+from edge.manifest import (
+    METADATA_NAME,
+    _bytes_at,
+    _field,
+    _indirect,
+    _vector,
+    embedded_manifest,
+    parse_manifest,
+)
+from edge.runtime import RUNTIMES
+
+MODEL = Path(__file__).resolve().parents[2] / "models" / "step.tflite"
+
+
+@pytest.fixture(scope="module")
+def classifier() -> StepClassifier:
+    return StepClassifier(MODEL)
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    return embedded_manifest(MODEL.read_bytes())
+
+
+def test_the_shipped_model_loads_and_passes_its_self_test(classifier: StepClassifier) -> None:
+    assert classifier.runtime in RUNTIMES
+    assert len(classifier.manifest.self_test.cases) >= 2
+
+
+def test_the_json_beside_the_model_is_what_is_embedded(document: dict[str, Any]) -> None:
+    assert json.loads(MODEL.with_suffix(".json").read_text(encoding="utf-8")) == document
+
+
+def test_probabilities_are_one_per_new_frame_between_0_and_1(classifier: StepClassifier) -> None:
+    model = classifier.manifest
+    window = np.full((model.window_samples, len(model.channels)), 5.0, np.float32)
+    probability = classifier.probability(window)
+    assert probability.shape == (model.hop_samples,)
+    assert ((probability >= 0) & (probability <= 1)).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_quantisation_is_within_half_a_step_inside_the_range_and_saturates_outside(
+    classifier: StepClassifier, data: st.DataObject
+) -> None:
+    model = classifier.manifest
+    shape = (model.window_samples, len(model.channels))
+    window = data.draw(npst.arrays(np.float32, shape, elements=st.floats(-1000, 1000, width=32)))
+    classifier.probability(window)
+    detail = classifier._interpreter.get_input_details()[0]
+    scale, zero = detail["quantization"]
+    got = (classifier._quantised[0].astype(np.float64) - zero) * scale * np.asarray(model.scale)
+    low, high = ((bound - zero) * scale * np.asarray(model.scale) for bound in (-128, 127))
+    ideal = np.clip(window, low, high)
+    assert np.abs(got - ideal).max() <= 0.5001 * scale * max(model.scale)
+
+
+def largest_buffer(data: bytes) -> tuple[int, int]:
+    """Position and size of the largest buffer of a .tflite, which holds weights."""
+    found = []
+    for table in _vector(data, _indirect(data, 0), 4):
+        at = _field(data, table, 0)
+        if at is not None:
+            start = _indirect(data, at)
+            content = _bytes_at(data, start)
+            if not content.startswith(b"{"):
+                found.append((len(content), start + 4))
+    length, start = max(found)
+    return start, length
+
+
+def write(path: Path, flatbuffer: bytes) -> Path:
+    path.write_bytes(flatbuffer)
+    return path
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        StepClassifier(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("size", [0, 3, 7, 8, 100, 1000, 20_000])
+def test_a_truncated_model_is_refused(tmp_path: Path, size: int) -> None:
+    refused(write(tmp_path / "short.tflite", MODEL.read_bytes()[:size]))
+
+
+def test_a_missing_model_and_a_directory_are_refused(tmp_path: Path) -> None:
+    assert "No such file" in refused(tmp_path / "none.tflite")
+    assert "no file" in refused(tmp_path)
+
+
+def test_a_text_file_is_refused(tmp_path: Path) -> None:
+    assert "not a .tflite" in refused(write(tmp_path / "notes.tflite", b"this is not a model" * 100))
+
+
+def test_a_model_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    renamed = MODEL.read_bytes().replace(METADATA_NAME.encode(), b"footfall.manifeSt")
+    assert "footfall-convert" in refused(write(tmp_path / "bare.tflite", renamed))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (b'"hop_samples"', b'"hup_samples"', "hop_samples"),
+        (b'"schema_version"', b'"schema_versiun"', "schema_version"),
+        (b'"acc_x"', b'"acc_w"', "acc_w"),
+        (b'"step_detection"', b'"nose_detection"', "nose_detection"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused(tmp_path: Path, old: bytes, new: bytes, says: str) -> None:
+    original = MODEL.read_bytes()
+    assert old in original
+    assert says in refused(write(tmp_path / "other.tflite", original.replace(old, new)))
+
+
+def test_changed_weights_fail_the_self_test(tmp_path: Path) -> None:
+    damaged = bytearray(MODEL.read_bytes())
+    start, length = largest_buffer(bytes(damaged))
+    damaged[start : start + length] = bytes(value ^ 0x20 for value in damaged[start : start + length])
+    assert "self_test" in refused(write(tmp_path / "damaged.tflite", bytes(damaged)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(at=st.integers(0, 30_000), value=st.integers(0, 255))
+def test_no_single_wrong_byte_makes_reading_the_manifest_crash(at: int, value: int) -> None:
+    damaged = bytearray(MODEL.read_bytes())
+    damaged[at % len(damaged)] = value
+    try:
+        parse_manifest(embedded_manifest(bytes(damaged)))
+    except ModelError as error:
+        assert str(error)  # noqa: PT017  either outcome is right, a crash is not
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sampling_rate_hz", 0),
+        ("window_samples", 0),
+        ("hop_samples", 1000),
+        ("lookahead_samples", -1),
+        ("threshold", 1.5),
+        ("threshold", "high"),
+        ("refractory_s", 0),
+        ("channels", []),
+        ("normalization", {"offset": [0, 0, 0], "scale": [1, 1, 0]}),
+        ("normalization", {"offset": [0], "scale": [1, 1, 1]}),
+        ("output", "gossip"),
+        ("state", [["a", "b"]]),
+        ("self_test", {"tolerance_lsb": 8, "cases": []}),
+        ("self_test", {"tolerance_lsb": 8, "cases": [{"input": "?", "output": "AA=="}]}),
+    ],
+)
+def test_each_field_of_the_manifest_is_checked(document: dict[str, Any], name: str, value: object) -> None:
+    with pytest.raises(ModelError):
+        parse_manifest(document | {name: value})

@@ -1,0 +1,363 @@
+"""The outbox never loses, reorders or renames a step, whatever is cut off when."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from edge.errors import OutboxError
+from edge.outbox import Outbox, OutboxRow
+from edge.types import StepEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOON = datetime(2026, 11, 23, 12, 0).astimezone().timestamp()
+STEP = StepEvent(time_s=1.0, emitted_s=1.2, confidence=0.9, cadence_spm=104.0)
+
+
+class Clock:
+    """A monotonic clock that the test turns."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+_open: list[Outbox] = []
+
+
+def opened(path: Path, *, max_age_h: float = 8760.0, max_bytes: int = 2**24, clock: Clock | None = None) -> Outbox:
+    _open.append(Outbox(path, max_age_h=max_age_h, max_bytes=max_bytes, clock=clock or Clock()))
+    return _open[-1]
+
+
+@pytest.fixture(autouse=True)
+def close_all() -> Iterator[None]:
+    """Close what the test opened; closing twice does no harm."""
+    yield
+    while _open:
+        _open.pop().close()
+
+
+def crashed(outbox: Outbox, into: Path) -> Path:
+    """Copy the files as a power cut now would leave them, while the outbox is still open."""
+    into.mkdir()
+    for suffix in ("", "-wal"):
+        source = outbox.path.with_name(outbox.path.name + suffix)
+        if source.exists():
+            shutil.copyfile(source, into / source.name)
+    return into / outbox.path.name
+
+
+def test_steps_come_out_as_they_went_in(tmp_path: Path) -> None:
+    outbox = opened(tmp_path / "outbox.db")
+    rows = [outbox.append(STEP, NOON + index) for index in range(5)]
+    assert outbox.pending(100) == rows
+    assert [row.seq for row in rows] == [row.total for row in rows] == [1, 2, 3, 4, 5]
+    assert (rows[0].ts_ms, rows[0].confidence, rows[0].cadence_spm) == (round(NOON * 1000), 0.9, 104.0)
+    assert outbox.pending(2, after=rows[1].total) == rows[2:4]
+    outbox.acknowledge([rows[1], rows[3]])
+    outbox.acknowledge([rows[1]])
+    assert outbox.pending(100) == [rows[0], rows[2], rows[4]]
+    assert (outbox.depth, outbox.total, outbox.seq) == (3, 5, 5)
+
+
+def test_the_total_goes_on_and_the_boot_id_changes_after_a_restart(tmp_path: Path) -> None:
+    first = opened(tmp_path / "outbox.db")
+    first.acknowledge([first.append(STEP, NOON)])
+    first.append(STEP, NOON + 1)
+    first.close()
+    second = opened(tmp_path / "outbox.db")
+    row = second.append(STEP, NOON + 2)
+    assert second.boot_id != first.boot_id
+    assert (row.seq, row.total, second.today(NOON)) == (1, 3, 3)
+    assert [(one.boot_id, one.seq) for one in second.pending(9)] == [(first.boot_id, 2), (second.boot_id, 1)]
+    assert second.last_ts_ms == round((NOON + 2) * 1000)
+
+
+class NeverLosesOrReorders(RuleBasedStateMachine):
+    """A model of the queue: the list of rows that were appended and not acknowledged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="footfall-outbox-"))
+        self.lives = 0
+        self.outbox = opened(self.folder / "outbox.db")
+        self.waiting: list[OutboxRow] = []
+        self.named: set[tuple[str, int]] = set()
+        self.total = 0
+
+    @rule(count=st.integers(1, 5), clock_error_s=st.floats(-1e6, 1e6))
+    def append(self, count: int, clock_error_s: float) -> None:
+        for _ in range(count):
+            row = self.outbox.append(STEP, NOON + clock_error_s)
+            assert (row.boot_id, row.seq) not in self.named
+            self.named.add((row.boot_id, row.seq))
+            self.waiting.append(row)
+            self.total += 1
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def acknowledge(self, data: st.DataObject) -> None:
+        chosen = data.draw(st.sets(st.sampled_from(range(len(self.waiting)))))
+        self.outbox.acknowledge([self.waiting[index] for index in chosen])
+        self.waiting = [row for index, row in enumerate(self.waiting) if index not in chosen]
+
+    @rule()
+    def crash(self) -> None:
+        self.lives += 1
+        path = crashed(self.outbox, self.folder / f"life{self.lives}")
+        self.outbox.close()
+        self.outbox = opened(path)
+
+    @rule()
+    def restart(self) -> None:
+        self.outbox.close()
+        self.outbox = opened(self.outbox.path)
+
+    @invariant()
+    def all_is_there_in_order(self) -> None:
+        assert self.outbox.pending(10**6) == self.waiting
+        assert (self.outbox.depth, self.outbox.total) == (len(self.waiting), self.total)
+        assert self.outbox.dropped == 0
+
+    def teardown(self) -> None:
+        self.outbox.close()
+        shutil.rmtree(self.folder)
+
+
+NeverLosesOrReorders.TestCase.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+TestNeverLosesOrReorders = NeverLosesOrReorders.TestCase
+
+
+def test_a_killed_process_loses_nothing_that_append_returned(tmp_path: Path) -> None:
+    program = f"""
+from pathlib import Path
+from typing import TYPE_CHECKING
+from edge.outbox import Outbox
+from edge.types import StepEvent
+outbox = Outbox(Path({str(tmp_path / "outbox.db")!r}), max_age_h=24, max_bytes=2**24)
+while True:
+    print(outbox.append(StepEvent(0.0, 0.0, 1.0, None), {NOON}).total, flush=True)
+"""
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    for _ in range(20):
+        child.stdout.readline()
+    os.kill(child.pid, signal.SIGKILL)
+    returned = 20 + len(child.stdout.read().splitlines())
+    child.wait()
+    child.stdout.close()
+    outbox = opened(tmp_path / "outbox.db")
+    assert returned <= outbox.total <= returned + 1
+    assert [row.total for row in outbox.pending(10**6)] == list(range(1, outbox.total + 1))
+
+
+def test_append_waits_for_the_disk_and_acknowledge_does_not(tmp_path: Path) -> None:
+    """A tracer would show the fsync calls; SQLite's own word for the setting in force is the next best witness."""
+    outbox = opened(tmp_path / "outbox.db")
+    seen: list[str] = []
+    outbox._db.set_trace_callback(seen.append)
+    row = outbox.append(STEP, NOON)
+    outbox.acknowledge([row])
+    modes = [line.split("=")[1].strip() for line in seen if line.startswith("PRAGMA synchronous")]
+    assert modes == ["FULL", "NORMAL"]
+    assert outbox._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_old_rows_are_dropped_and_counted_for_ever(tmp_path: Path) -> None:
+    clock = Clock()
+    outbox = opened(tmp_path / "outbox.db", max_age_h=1.0, clock=clock)
+    for _ in range(100):
+        outbox.append(STEP, NOON)
+    clock.now_s += 3601.0
+    newest = outbox.append(STEP, NOON + 3601.0)
+    assert outbox.pending(1000) == [newest]
+    assert (outbox.dropped, outbox.depth, outbox.total) == (100, 1, 101)
+    outbox.close()
+    assert opened(tmp_path / "outbox.db").dropped == 100
+
+
+def test_a_wall_clock_step_does_not_age_the_steps_of_this_boot(tmp_path: Path) -> None:
+    outbox = opened(tmp_path / "outbox.db", max_age_h=1.0)
+    first = outbox.append(STEP, 0.0)
+    second = outbox.append(STEP, NOON)
+    assert outbox.pending(9) == [first, second]
+    assert outbox.age_s(first, NOON) == 0.0
+
+
+def test_steps_of_an_earlier_boot_age_by_the_wall_clock(tmp_path: Path) -> None:
+    outbox = opened(tmp_path / "outbox.db", max_age_h=1.0)
+    outbox.append(STEP, NOON)
+    outbox.append(STEP, NOON + 1800.0)
+    outbox.close()
+    outbox = opened(tmp_path / "outbox.db", max_age_h=1.0)
+    outbox.append(STEP, NOON + 3700.0)
+    assert [row.ts_ms for row in outbox.pending(9)] == [round((NOON + s) * 1000) for s in (1800.0, 3700.0)]
+    assert outbox.age_s(outbox.pending(1)[0], NOON + 1900.0) == pytest.approx(100.0)
+
+
+def test_the_file_stays_within_its_bytes_and_keeps_the_newest(tmp_path: Path) -> None:
+    outbox = opened(tmp_path / "outbox.db", max_bytes=65536)
+    for _ in range(2000):
+        newest = outbox.append(STEP, NOON)
+    rows = outbox.pending(10**6)
+    assert rows[-1] == newest
+    assert [row.total for row in rows] == list(range(rows[0].total, 2001))
+    assert len(rows) == outbox.depth == 2000 - outbox.dropped
+    assert 300 < len(rows) < 700
+    outbox.close()
+    assert outbox.path.stat().st_size <= 65536 + 4096
+
+
+def test_today_survives_a_clock_that_steps_over_midnight_and_back(tmp_path: Path) -> None:
+    outbox = opened(tmp_path / "outbox.db")
+    for wall_s in (NOON, NOON, NOON - 86400.0, NOON + 86400.0, NOON):
+        outbox.append(STEP, wall_s)
+    assert [outbox.today(NOON + days * 86400.0) for days in (-1, 0, 1, 2)] == [1, 3, 1, 0]
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="needs tzset")
+def test_today_is_the_local_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC-10")  # POSIX for ten hours east of Greenwich
+    time.tzset()
+    try:
+        outbox = opened(tmp_path / "outbox.db")
+        outbox.append(STEP, 13.9 * 3600.0)  # 23:54 on the first of January
+        assert (outbox.today(13.95 * 3600.0), outbox.today(14.1 * 3600.0)) == (1, 0)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("damage", ["header", "file and head of the log", "page type", "truncated"])
+def test_a_damaged_file_is_moved_aside_and_the_total_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    path = tmp_path / "outbox.db"
+    outbox = opened(path)
+    for _ in range(300):
+        outbox.append(STEP, NOON)
+    if damage == "file and head of the log":
+        path = crashed(outbox, tmp_path / "copy")
+        outbox.close()
+        write_ahead_log = path.with_name("outbox.db-wal")
+        write_ahead_log.write_bytes(b"\xff" * 32 + write_ahead_log.read_bytes()[32:])
+        content = bytearray(b"\xff" * 8192)
+    else:
+        outbox.close()
+        content = bytearray(path.read_bytes())
+        if damage == "header":
+            content[:100] = b"\xaa" * 100
+        elif damage == "page type":
+            for page in range(4096, len(content), 4096):
+                content[page] = 0xEE
+        else:
+            del content[len(content) // 2 :]
+    path.write_bytes(content)
+    fresh = opened(path)
+    assert (fresh.total, fresh.depth) == (300, 0)
+    assert fresh.append(STEP, NOON).total == 301
+    assert path.with_name("outbox.db.damaged").exists()
+    (record,) = caplog.records
+    assert "goes on from 300" in record.getMessage()
+
+
+def test_the_total_is_rescued_even_if_the_power_goes_between_moving_and_creating(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    outbox = opened(path)
+    outbox.append(STEP, NOON)
+    outbox.close()
+    path.rename(path.with_name("outbox.db.damaged"))
+    assert opened(path).total == 1
+
+
+def test_a_file_of_noise_starts_from_zero(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "outbox.db"
+    path.write_bytes(bytes(range(256)) * 64)
+    assert opened(path).total == 0
+    assert len(caplog.records) == 1
+
+
+def test_someone_elses_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "photos.db"
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE photo (name TEXT)")
+    other.close()
+    with pytest.raises(OutboxError, match="no outbox of this Footfall"):
+        opened(path)
+
+
+def test_a_second_daemon_is_told_so(tmp_path: Path) -> None:
+    opened(tmp_path / "outbox.db").append(STEP, NOON)
+    keep = opened(tmp_path / "other.db")
+    keep.append(STEP, NOON)
+    with pytest.raises(OutboxError, match="another footfall has it open"):
+        opened(tmp_path / "other.db")
+
+
+@pytest.mark.parametrize("place", ["file/outbox.db", "folder"])
+def test_a_path_that_cannot_be_is_named(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutboxError, match=re_path(tmp_path / place)) as caught:
+        opened(tmp_path / place)
+    assert "outbox.path" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def re_path(path: Path) -> str:
+    return str(path).replace(".", r"\.")
+
+
+def test_a_full_disk_is_an_error_that_leaves_the_queue_as_it_was(tmp_path: Path) -> None:
+    outbox = opened(tmp_path / "outbox.db")
+    row = outbox.append(STEP, NOON)
+    pages = outbox._db.execute("PRAGMA page_count").fetchone()[0]
+    outbox._db.execute(f"PRAGMA max_page_count = {pages}")
+    for _ in range(1000):
+        try:
+            row = outbox.append(STEP, NOON)
+        except OutboxError as error:
+            assert "free some disk space" in str(error)  # noqa: PT017  which append fails is SQLite's to say
+            break
+    else:
+        pytest.fail("the disk never got full")
+    outbox._db.execute("PRAGMA max_page_count = 1000000")
+    assert outbox.total == row.total
+    assert outbox.append(STEP, NOON).seq == row.seq + 1
+    assert [one.total for one in outbox.pending(10**6)] == list(range(1, row.total + 2))
+
+
+def test_another_thread_may_not_use_it(tmp_path: Path) -> None:
+    outbox = opened(tmp_path / "outbox.db")
+    errors: list[BaseException] = []
+
+    def use() -> None:
+        try:
+            outbox.append(STEP, NOON)
+        except OutboxError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert len(errors) == 1
