@@ -37,7 +37,7 @@ class OperatingPoint:
 def steps_s(probability: FloatArray, threshold: float, refractory_s: float) -> TimeArray:
     """Return the times that the device's detector finds in the probabilities [n] of all frames of a recording."""
     detector = StepDetector(
-        sampling_rate_hz=SAMPLING_RATE_HZ, lookahead_samples=0, threshold=threshold, refractory_s=refractory_s
+        period_s=1 / SAMPLING_RATE_HZ, lookahead_s=0.0, threshold=threshold, refractory_s=refractory_s
     )
     end_s = (len(probability) - 1) / SAMPLING_RATE_HZ
     window = Window(end_s, end_s, np.empty((0, 0), np.float32))

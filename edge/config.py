@@ -103,6 +103,7 @@ class Model:
     path: Path = key(
         "models/step.tflite", FilePath(), "int8 .tflite; looked for beside this file, then where Footfall is installed"
     )
+    int8_only: bool = key(True, Flag(), "false also runs int16x8, float16 and dynamic-range models, which cost more")
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ def run(config: Config, *, open_source: Callable[[Sensor], Imu] = open_imu) -> i
     """
     # The model first: without it nothing else is worth starting, and it touches no hardware.
     health = Health(os.environ)
-    classifier = StepClassifier(config.model.path, observe=health.inference)
+    classifier = StepClassifier(config.model.path, int8_only=config.model.int8_only, observe=health.inference)
     with ExitStack() as stack:
         outbox = Outbox(config.outbox.path, max_age_h=config.outbox.max_age_h, max_bytes=config.outbox.max_bytes)
         stack.callback(outbox.close)

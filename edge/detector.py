@@ -23,16 +23,15 @@ MAX_STEP_INTERVAL_S = 2.0
 class StepDetector:
     """Finds the maxima of the probability that reach `threshold`, at least `refractory_s` apart.
 
-    Frame k is a step when p[k] >= threshold, p[k] >= p[k-1] and p[k] > p[k+1]; a parabola through the three gives
-    its instant to a fraction of a frame. Of two maxima closer than `refractory_s` the first one stands: it has been
+    period_s: between two probabilities. lookahead_s: how far the newest probability lies behind the newest frame.
+    Probability k is a step when p[k] >= threshold, p[k] >= p[k-1] and p[k] > p[k+1]; a parabola through the three gives
+    its instant to a fraction of a period. Of two maxima closer than `refractory_s` the first one stands: it has been
     published already.
     """
 
-    def __init__(
-        self, *, sampling_rate_hz: float, lookahead_samples: int, threshold: float, refractory_s: float
-    ) -> None:
-        self._frame_s = 1.0 / sampling_rate_hz
-        self._lookahead_s = lookahead_samples * self._frame_s
+    def __init__(self, *, period_s: float, lookahead_s: float, threshold: float, refractory_s: float) -> None:
+        self._period_s = period_s
+        self._lookahead_s = lookahead_s
         self._threshold = threshold
         self._refractory_s = refractory_s
         self.reset()
@@ -43,7 +42,7 @@ class StepDetector:
         self._steps_s: deque[float] = deque(maxlen=CADENCE_STEPS)
 
     def push(self, window: Window, probability: FloatArray) -> Iterator[StepEvent]:
-        """Yield the steps that these [hop_samples] newest probabilities reveal, in order of time."""
+        """Yield the steps that the window's [n] probabilities reveal, in order of time."""
         newest_s = window.time_s - self._lookahead_s
         values = probability.tolist()
         for index, after in enumerate(values):
@@ -51,8 +50,8 @@ class StepDetector:
             self._before, self._middle = middle, after
             if middle < self._threshold or middle < before or middle <= after:
                 continue
-            middle_s = newest_s - (len(values) - index) * self._frame_s
-            time_s = middle_s + _vertex(before, middle, after) * self._frame_s
+            middle_s = newest_s - (len(values) - index) * self._period_s
+            time_s = middle_s + _vertex(before, middle, after) * self._period_s
             if not self._steps_s or time_s - self._steps_s[-1] >= self._refractory_s:
                 yield self._event(time_s, window.known_s, middle)
 

@@ -13,8 +13,12 @@ from edge.types import IMU_CHANNELS
 
 METADATA_NAME = "footfall.manifest"
 SCHEMA_VERSION = 1
-OUTPUTS = ("per_sample_probability",)
+OUTPUTS = ("per_sample_probability", "window_probability", "start_end_classes")
+QUANTIZATIONS = ("int8", "int16x8", "float16", "dynamic_range")
+STEP_CLASSES = ("step", "start")
+"""Names of the class that counts as a step, along the last axis of a softmax head."""
 MAX_WINDOW_SAMPLES = 4096
+MAX_LOOKAHEAD_SAMPLES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,9 @@ class Manifest:
     """What the device must know about a model besides its tensors; the fields are those of the contract, section 3.
 
     channels: columns of IMU_CHANNELS the model reads, in its order. A window is normalised as (x - offset) / scale.
-    The model's output belongs to input frames [window - lookahead - hop, window - lookahead) of each window.
+    A per-sample output belongs to input frames [window - lookahead - hop, window - lookahead) of each window; any other
+    is one answer per hop, for the newest frame minus lookahead. classes: names along the last axis of a softmax head.
+    state: (input, output) tensor names whose bytes go from one window to the next; then window equals hop.
     """
 
     name: str
@@ -43,6 +49,9 @@ class Manifest:
     offset: tuple[float, ...]
     scale: tuple[float, ...]
     output: str
+    classes: tuple[str, ...]
+    state: tuple[tuple[str, str], ...]
+    quantization: str
     threshold: float
     refractory_s: float
     self_test: SelfTest
@@ -51,6 +60,21 @@ class Manifest:
     def columns(self) -> list[int]:
         """Indices of the model's channels in an `imu` array."""
         return [IMU_CHANNELS.index(name) for name in self.channels]
+
+    @property
+    def answers_per_hop(self) -> int:
+        """Number of probabilities that one window gives."""
+        return self.hop_samples if self.output == "per_sample_probability" else 1
+
+    @property
+    def answer_period_s(self) -> float:
+        """Seconds between two probabilities."""
+        return self.hop_samples / self.answers_per_hop / self.sampling_rate_hz
+
+    @property
+    def step_class(self) -> int:
+        """Column of the last axis that holds the probability of a step."""
+        return next((i for i, name in enumerate(self.classes) if name in STEP_CLASSES), 0)
 
 
 def embedded_manifest(flatbuffer: bytes) -> dict[str, Any]:
@@ -80,8 +104,6 @@ def parse_manifest(document: dict[str, Any]) -> Manifest:
         raise ModelError(f"manifest schema_version is {version!r}; this Footfall reads {SCHEMA_VERSION}; convert again")
     if document.get("task") != "step_detection":
         raise ModelError(f"manifest task is {document.get('task')!r}; allowed: 'step_detection'")
-    if document.get("state"):
-        raise ModelError("manifest names state tensors; this Footfall runs models without fed-back state only")
     try:
         manifest = _build(document)
     except KeyError as error:
@@ -102,6 +124,9 @@ def _build(document: dict[str, Any]) -> Manifest:
         channels=tuple(str(channel["name"]) for channel in document["channels"]),
         offset=tuple(float(value) for value in normalization["offset"]),
         scale=tuple(float(value) for value in normalization["scale"]),
+        classes=tuple(str(name) for name in document.get("classes") or ()),
+        state=tuple((str(pair["input"]), str(pair["output"])) for pair in document["state"] or ()),
+        quantization=str(document.get("quantization", "int8")),
         self_test=SelfTest(cases, int(self_test["tolerance_lsb"])),
     )
 
@@ -121,13 +146,15 @@ _DIRECT: dict[str, type] = {
 
 def _check_ranges(manifest: Manifest) -> None:
     window, hop, lookahead = manifest.window_samples, manifest.hop_samples, manifest.lookahead_samples
+    farthest = MAX_LOOKAHEAD_SAMPLES if manifest.state else window - manifest.answers_per_hop
     channels = len(manifest.channels)
     unknown = sorted(set(manifest.channels) - set(IMU_CHANNELS))
     checks = (
         (1 <= manifest.sampling_rate_hz <= 400, "sampling_rate_hz", manifest.sampling_rate_hz, "1 to 400"),
         (1 <= window <= MAX_WINDOW_SAMPLES, "window_samples", window, f"1 to {MAX_WINDOW_SAMPLES}"),
         (1 <= hop <= window, "hop_samples", hop, f"1 to window_samples ({window})"),
-        (0 <= lookahead <= window - hop, "lookahead_samples", lookahead, f"0 to window - hop ({window - hop})"),
+        (0 <= lookahead <= farthest, "lookahead_samples", lookahead, f"0 to {farthest}"),
+        (not manifest.state or window == hop, "hop_samples", hop, f"window_samples ({window}) for a model with state"),
         (channels > 0 and not unknown, "channels", list(manifest.channels), ", ".join(IMU_CHANNELS)),
         (len(set(manifest.channels)) == channels, "channels", list(manifest.channels), "each at most once"),
         (len(manifest.offset) == channels, "normalization.offset", manifest.offset, f"{channels} numbers"),
@@ -135,6 +162,8 @@ def _check_ranges(manifest: Manifest) -> None:
         (all(0 < value < 1e6 for value in manifest.scale), "normalization.scale", manifest.scale, "above 0"),
         (all(abs(value) < 1e6 for value in manifest.offset), "normalization.offset", manifest.offset, "finite"),
         (manifest.output in OUTPUTS, "output", manifest.output, ", ".join(OUTPUTS)),
+        (manifest.quantization in QUANTIZATIONS, "quantization", manifest.quantization, ", ".join(QUANTIZATIONS)),
+        (_names_one_step_class(manifest), "classes", list(manifest.classes), "one of them 'step' or 'start'"),
         (0 < manifest.threshold < 1, "threshold", manifest.threshold, "between 0 and 1"),
         (0 < manifest.refractory_s <= 2, "refractory_s", manifest.refractory_s, "above 0, at most 2"),
         (0 <= manifest.self_test.tolerance_lsb <= 32, "self_test.tolerance_lsb", manifest.self_test, "0 to 32"),
@@ -143,6 +172,11 @@ def _check_ranges(manifest: Manifest) -> None:
     for fine, name, found, allowed in checks:
         if not fine:
             raise ModelError(f"manifest {name} is {found!r}; allowed: {allowed}")
+
+
+def _names_one_step_class(manifest: Manifest) -> bool:
+    count = sum(name in STEP_CLASSES for name in manifest.classes)
+    return count == 1 or (not manifest.classes and manifest.output != "start_end_classes")
 
 
 def _base64(text: str) -> bytes:

@@ -40,8 +40,8 @@ class Pipeline:
             window_samples=model.window_samples, hop_samples=model.hop_samples, channels=len(model.channels)
         )
         self._detector = StepDetector(
-            sampling_rate_hz=model.sampling_rate_hz,
-            lookahead_samples=model.lookahead_samples,
+            period_s=model.answer_period_s,
+            lookahead_s=model.lookahead_samples / model.sampling_rate_hz,
             threshold=model.threshold,
             refractory_s=model.refractory_s,
         )
@@ -69,7 +69,7 @@ class Pipeline:
             for step in self._steps(self._rest_after(self._last)):
                 if step.time_s <= end_s:
                     yield StepEvent(step.time_s, min(step.emitted_s, end_s), step.confidence, step.cadence_spm)
-        for stage in (self._resampler, self._windows, self._detector):
+        for stage in (self._resampler, self._windows, self._classifier, self._detector):
             stage.reset()
         self._last = None
 

@@ -59,7 +59,7 @@ def parse_speed(text: str) -> float | None:
 def open_classifier(arguments: Namespace) -> StepClassifier:
     """Return the classifier that the command line or the config asks for."""
     config = configuration.load(arguments.config, os.environ)
-    return StepClassifier(arguments.model or config.model.path)
+    return StepClassifier(arguments.model or config.model.path, int8_only=config.model.int8_only)
 
 
 @dataclass

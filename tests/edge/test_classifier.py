@@ -66,7 +66,7 @@ def test_quantisation_is_within_half_a_step_inside_the_range_and_saturates_outsi
     classifier.probability(window)
     detail = classifier._interpreter.get_input_details()[0]
     scale, zero = detail["quantization"]
-    got = (classifier._quantised[0].astype(np.float64) - zero) * scale * np.asarray(model.scale)
+    got = (classifier._given[0].astype(np.float64) - zero) * scale * np.asarray(model.scale)
     low, high = ((bound - zero) * scale * np.asarray(model.scale) for bound in (-128, 127))
     ideal = np.clip(window, low, high)
     assert np.abs(got - ideal).max() <= 0.5001 * scale * max(model.scale)
@@ -166,7 +166,11 @@ def test_no_single_wrong_byte_makes_reading_the_manifest_crash(at: int, value: i
         ("normalization", {"offset": [0, 0, 0], "scale": [1, 1, 0]}),
         ("normalization", {"offset": [0], "scale": [1, 1, 1]}),
         ("output", "gossip"),
+        ("output", "start_end_classes"),
         ("state", [["a", "b"]]),
+        ("state", [{"input": "a", "output": "b"}]),
+        ("classes", ["none", "else"]),
+        ("quantization", "int4"),
         ("self_test", {"tolerance_lsb": 8, "cases": []}),
         ("self_test", {"tolerance_lsb": 8, "cases": [{"input": "?", "output": "AA=="}]}),
     ],

@@ -19,7 +19,7 @@ RATE_HZ, LOOKAHEAD = 25.0, 5
 def detect(probability: npt.NDArray[np.floating], hop: int = 5, threshold: float = 0.4) -> list[StepEvent]:
     """Feed probabilities whose frame k lies at k / 25 s, in hops."""
     detector = StepDetector(
-        sampling_rate_hz=RATE_HZ, lookahead_samples=LOOKAHEAD, threshold=threshold, refractory_s=0.24
+        period_s=1 / RATE_HZ, lookahead_s=LOOKAHEAD / RATE_HZ, threshold=threshold, refractory_s=0.24
     )
     events: list[StepEvent] = []
     for start in range(0, len(probability) - hop + 1, hop):
