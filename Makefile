@@ -14,7 +14,10 @@ DEV_STAMP := $(VENV)/.dev
 CONVERTER_STAMP := $(CONVERTER)/.converter
 RECORDINGS := $(firstword $(wildcard data/recordings ../shared/data/recordings))
 
-.PHONY: help run test test-device-code test-converter check lint format bench data train convert clean
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
+	{ echo '$(PYTHON) is no Python 3.11 to 3.13: name one, as in make PYTHON=/path/to/python3.11' >&2; exit 1; }
+
+.PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -32,6 +35,10 @@ test-device-code: $(DEV_STAMP)
 
 test-converter: $(CONVERTER_STAMP)
 	$(CONVERTER)/bin/python -m pytest tests/converter $(ARGS)
+
+test-arm: $(CONVERTER_STAMP) ## the shipped model on an emulated Raspberry Pi 4: the same bytes as here
+	@PIP_PYTHON=$(CONVERTER)/bin/python PATH="$(CURDIR)/$(CONVERTER)/bin:$$PATH" scripts/arm64-root
+	$(CONVERTER)/bin/python -m pytest -m arm tests/converter/test_arm.py $(ARGS)
 
 check: lint test ## lint, types and tests: what CI runs
 
@@ -53,9 +60,10 @@ data: ## the public recordings, from ../shared/data when present
 train: $(CONVERTER_STAMP) ## train models/step.keras on the recordings
 	@$(CONVERTER)/bin/python -m converter.train --recordings '$(RECORDINGS)'
 
-convert: $(CONVERTER_STAMP) ## Keras -> int8 .tflite [MODEL=x.keras CALIBRATION=dir OUTPUT=y.tflite FORCE=1]
+convert: $(CONVERTER_STAMP) ## Keras -> int8 .tflite [MODEL=x.keras CALIBRATION=dir OUTPUT=y.tflite EVALUATE=dir VARIANTS=… FORCE=1]
 	@$(CONVERTER)/bin/python -m converter $(if $(MODEL),--model '$(MODEL)') \
-		--calibration '$(or $(CALIBRATION),$(RECORDINGS))' $(if $(OUTPUT),--output '$(OUTPUT)') $(if $(FORCE),--force)
+		--calibration '$(or $(CALIBRATION),$(RECORDINGS))' $(if $(OUTPUT),--output '$(OUTPUT)') $(if $(FORCE),--force) \
+		$(if $(SPEC),--spec '$(SPEC)') $(if $(EVALUATE),--evaluate '$(EVALUATE)') $(if $(VARIANTS),--variants '$(VARIANTS)')
 
 clean: ## remove environments and caches
 	rm -rf $(VENV) $(CONVERTER) build .pytest_cache .mypy_cache .ruff_cache .hypothesis footfall.egg-info
@@ -63,6 +71,7 @@ clean: ## remove environments and caches
 $(VENV)/bin/python:
 	@[ -n '$(PYTHON)' ] || { echo 'footfall needs Python 3.11 to 3.13; install one, or name it: make PYTHON=/path/to/python3.11' >&2; exit 1; }
 	@scripts/need venv python3-venv
+	@$(CHECK_PYTHON)
 	@echo 'making $(VENV) with $(PYTHON)'
 	@$(PYTHON) -m venv $(VENV)
 

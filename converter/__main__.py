@@ -1,72 +1,88 @@
-"""`footfall-convert`: a Keras model in, a verified int8 `.tflite` with its manifest out."""
+"""`footfall-convert`: a Keras model in, a proven int8 `.tflite` with its manifest out."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from converter.convert import convert
 from converter.errors import ConversionError
+from converter.inspect_command import inspect
+from converter.options import default_calibration, document_of, parser, spec_path
+from converter.variants import parse_variants
 from edge.errors import FootfallError, UsageError
 
-ROOT = Path(__file__).parents[1]
-SHIPPED_MODEL = ROOT / "models" / "step.keras"
-CALIBRATION_FOLDERS = (ROOT / "data" / "recordings", ROOT.parent / "shared" / "data" / "recordings")
+if TYPE_CHECKING:
+    from converter.convert import Converted
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns 0, 1 (the work failed) or 2 (bad usage or input file)."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        return _run(options)
+        if given[:1] == ["inspect"]:
+            print(inspect(_file_to_inspect(given[1:])))
+        else:
+            _run(parser().parse_args(given))
     except FootfallError as error:
-        print(f"footfall-convert: {error}", file=sys.stderr)
-        return 2
+        return _say(error, 2)
     except ConversionError as error:
-        print(f"footfall-convert: {error}", file=sys.stderr)
-        return 1
+        return _say(error, 1)
+    except BrokenPipeError:
+        # `footfall-convert inspect FILE | head`: the reader has seen enough, and Python must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
-        print(f"footfall-convert: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
+        return _say(f"{error.filename or 'the system'}: {error.strerror}", 1)
+    except KeyboardInterrupt:
+        return _say("stopped; nothing was written", 130)
+    return 0
 
 
-def _run(options: argparse.Namespace) -> int:
+def _say(problem: object, code: int) -> int:
+    print(f"footfall-convert: {problem}", file=sys.stderr)
+    return code
+
+
+def _file_to_inspect(arguments: list[str]) -> Path:
+    made = argparse.ArgumentParser(prog="footfall-convert inspect", description="What a .tflite holds.")
+    made.add_argument("file", type=Path, metavar="FILE.tflite")
+    file: Path = made.parse_args(arguments).file
+    return file
+
+
+def _run(options: argparse.Namespace) -> None:
     model: Path = options.model
     output: Path = options.output or model.with_suffix(".tflite")
     if output.suffix != ".tflite":
         raise UsageError(f"--output is {output}; allowed: a name that ends in .tflite")
     if not output.parent.is_dir():
         raise UsageError(f"--output is {output}, but there is no folder {output.parent}; create it first")
-    done = convert(
-        model,
-        calibration=options.calibration or _default_calibration(),
-        output=output,
-        spec_path=options.spec or model.with_suffix(".yaml"),
-        force=options.force,
+    _report(
+        convert(
+            model,
+            calibration=options.calibration or default_calibration(),
+            output=output,
+            document=document_of(options),
+            where=str(spec_path(options) or model),
+            variants=parse_variants(options.variants),
+            evaluate=options.evaluate,
+            force=options.force,
+            timeout_s=options.timeout,
+        )
     )
-    if done.warning:
-        print(f"footfall-convert: warning: {done.warning}", file=sys.stderr)
-    print(f"{done.output}  {done.size_bytes} bytes  sha256 {done.sha256}")
-    print(f"int8 differs from Keras by {done.difference.mean:.4f} on average, {done.difference.largest:.3f} at most")
-    return 0
 
 
-def _default_calibration() -> Path:
-    for folder in CALIBRATION_FOLDERS:
-        if folder.is_dir():
-            return folder
-    raise UsageError("--calibration is not given and no recordings are here; fetch them with `make data`")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="footfall-convert", description=__doc__)
-    parser.add_argument("--model", type=Path, default=SHIPPED_MODEL, metavar="X.keras", help="default: the shipped one")
-    parser.add_argument("--calibration", type=Path, metavar="DIR", help="recordings; default: those of `make data`")
-    parser.add_argument("--output", type=Path, metavar="Y.tflite", help="default: beside the model")
-    parser.add_argument("--spec", type=Path, metavar="X.yaml", help="default: beside the model")
-    parser.add_argument("--force", action="store_true", help="write the file even if int8 and Keras differ too much")
-    return parser
+def _report(done: Converted) -> None:
+    for sentence in done.assumptions:
+        print(f"assumed: {sentence}")
+    for sentence in done.warnings:
+        print(f"footfall-convert: warning: {sentence}", file=sys.stderr)
+    for file in done.files:
+        print(f"{file.path}  {file.variant}  {file.size_bytes} bytes  sha256 {file.sha256}")
 
 
 if __name__ == "__main__":

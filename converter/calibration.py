@@ -1,11 +1,13 @@
-"""Representative windows for the quantiser: stratified over data sets and placements, drawn the same way every time."""
+"""Representative windows for the quantiser: stratified over placements and activities, the same at every drawing."""
 
 from __future__ import annotations
 
 import hashlib
 import zipfile
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from converter.rotation import random_rotations
 from edge.errors import RecordingError
 from edge.recording import Recording, find_recordings, load
 from edge.signal import Resampler
-from edge.types import IMU_CHANNELS, SampleBatch
+from edge.types import SampleBatch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,96 +29,181 @@ WINDOWS = 200
 SEED = 20
 MARGIN_S = 0.3
 """Raw time around a window that the resampler's kernel needs."""
+ATTEMPTS_PER_WINDOW = 4
+UNNAMED = "recordings"
+RECENT = 48
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
-    """windows: [n, window_samples, channels] float32, normalised and clipped to the spec's input range.
+    """What was drawn.
 
-    strata: windows per "data set, placement". sha256: of the raw samples they come from, the same on every machine.
+    raw: [n, frames, channels] float32 in SI units. still: [n] bool, whether the device hardly moved.
+    strata, activities: slices per "data set, placement" and per activity. lacking: recordings without a channel that
+    the model reads. seconds: of the recordings drawn from. sha256: of the raw samples, the same on every machine.
     """
 
-    windows: FloatArray
+    raw: FloatArray
+    still: np.ndarray[Any, np.dtype[np.bool_]]
     strata: dict[str, int]
+    activities: dict[str, int]
+    recordings: int
+    lacking: int
+    seconds: float
     sha256: str
 
 
-def calibration_windows(root: Path, spec: Spec, window_samples: int, count: int = WINDOWS) -> Calibration:
-    """Draw windows from the recordings under a folder, leaving out people of the public test.
+@dataclass
+class _Draw:
+    """What a drawing collects."""
 
-    Raises RecordingError when the folder holds nothing long enough.
+    slices: list[FloatArray] = field(default_factory=list)
+    still: list[bool] = field(default_factory=list)
+    strata: Counter[str] = field(default_factory=Counter)
+    activities: Counter[str] = field(default_factory=Counter)
+    digest: Any = field(default_factory=hashlib.sha256)
+    seconds: dict[Path, float] = field(default_factory=dict)
+    lacking: set[Path] = field(default_factory=set)
+
+
+STILL_STD = 0.4
+"""m/s²; below this standard deviation of |acc| over a slice nobody walks with the device."""
+
+
+def draw(root: Path, spec: Spec, frames: int, count: int = WINDOWS) -> Calibration:
+    """Draw slices of `frames` frames from a recording or the recordings under a folder.
+
+    People of the public test are left out. Raises RecordingError when nothing is long enough or has the channels.
     """
-    by_stratum = _by_stratum(root)
+    # Files may have changed since an earlier drawing.
+    _load.cache_clear()
+    by_stratum = strata(root)
+    names = sorted(by_stratum)
     rng = np.random.default_rng(SEED)
-    digest = hashlib.sha256()
-    windows: list[FloatArray] = []
-    strata = dict.fromkeys(sorted(by_stratum), 0)
-    names = list(strata)
-    for attempt in range(4 * count):
-        if len(windows) == count:
+    drawn = _Draw(strata=Counter(dict.fromkeys(names, 0)))
+    for attempt in range(ATTEMPTS_PER_WINDOW * count):
+        if len(drawn.slices) == count:
             break
         name = names[attempt % len(names)]
-        recording = load(by_stratum[name][rng.integers(len(by_stratum[name]))])
-        raw = _slice(recording, spec, window_samples, float(rng.random()))
-        if raw is None:
-            continue
-        digest.update(f"{recording.sampling_rate_hz} ".encode() + raw.astype("<f4").tobytes())
-        windows.append(_frames(raw, recording.sampling_rate_hz, spec, window_samples))
-        strata[name] += 1
-    if not windows:
-        raise RecordingError(f"{root}: no recording is as long as one window ({window_samples} frames)")
-    return Calibration(_normalised(np.stack(windows), spec, rng), strata, digest.hexdigest())
+        path = by_stratum[name][rng.integers(len(by_stratum[name]))]
+        drawn.strata[name] += _try(drawn, path, spec, frames, rng)
+    if not drawn.slices:
+        raise RecordingError(_why_none(root, spec, frames, drawn))
+    return Calibration(
+        raw=np.stack(drawn.slices),
+        still=np.array(drawn.still),
+        strata=dict(drawn.strata),
+        activities=dict(sorted(drawn.activities.items())),
+        recordings=len(drawn.seconds),
+        lacking=len(drawn.lacking),
+        seconds=sum(drawn.seconds.values()),
+        sha256=drawn.digest.hexdigest(),
+    )
 
 
-def _by_stratum(root: Path) -> dict[str, list[Path]]:
-    strata: dict[str, list[Path]] = {}
+def normalised(drawn: Calibration, spec: Spec) -> FloatArray:
+    """Return [n, frames, channels] as the model wants them, turned at random if the spec allows any orientation."""
+    windows = drawn.raw.copy()
+    if spec.any_orientation:
+        turn = random_rotations(len(windows), np.random.default_rng(SEED))
+        for first in range(0, len(spec.channels), 3):
+            windows[:, :, first : first + 3] = windows[:, :, first : first + 3] @ turn
+    scaled: FloatArray = ((windows - np.asarray(spec.offset)) / np.asarray(spec.scale)).astype(np.float32)
+    return scaled
+
+
+def common_rate_hz(root: Path) -> float | None:
+    """Return the sampling rate of the recordings if they all have the same one."""
+    rates = {_rate_hz(path) for paths in strata(root).values() for path in paths[:20]}
+    return rates.pop() if len(rates) == 1 else None
+
+
+def strata(root: Path) -> dict[str, list[Path]]:
+    """Return the recordings to calibrate on, by "data set, placement"; raises RecordingError when there are none."""
+    found: dict[str, dict[str, list[Path]]] = {}
     for path in find_recordings([root]):
         dataset, subject, placement = _heading(path)
-        if role(dataset, subject) == "train":
-            strata.setdefault(f"{dataset}, {placement.lower()}", []).append(path)
-    if not strata:
+        name = ", ".join(part for part in (dataset, placement.lower()) if part) or UNNAMED
+        found.setdefault(role(dataset, subject), {}).setdefault(name, []).append(path)
+    # Ranges found on data of unclear licence are nobody's property, but other data goes first.
+    usable = found.get("train") or found.get("unclear licence")
+    if not usable:
         raise RecordingError(f"{root}: every recording belongs to the public test; calibrate on other people's")
-    return strata
+    return usable
 
 
 def _heading(path: Path) -> tuple[str, ...]:
     """Return data set, subject and placement, without reading the samples where the format allows."""
     keys = ("dataset", "subject", "placement")
     if path.suffix != ".npz":
-        recording = load(path)
+        recording = _load(path)
         return recording.dataset, recording.subject, recording.placement
+    with _archive(path) as archive:
+        return tuple(str(archive[key]) if key in archive.files else "" for key in keys)
+
+
+def _rate_hz(path: Path) -> float:
+    if path.suffix != ".npz":
+        return _load(path).sampling_rate_hz
+    with _archive(path) as archive:
+        return float(archive["fs"]) if "fs" in archive.files else _load(path).sampling_rate_hz
+
+
+def _archive(path: Path) -> Any:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return tuple(str(archive[key]) if key in archive.files else "" for key in keys)
+        archive = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise RecordingError(f"{path}: cannot be read as .npz ({error}); fetch it again (make data)") from error
+    # A lone array is no archive; `load` says so in full.
+    return archive if hasattr(archive, "files") else load(path)
 
 
-def _slice(recording: Recording, spec: Spec, window_samples: int, where: float) -> FloatArray | None:
-    """Raw samples for one window at a share `where` of the recording; None if too short or a channel is absent."""
+@lru_cache(maxsize=RECENT)
+def _load(path: Path) -> Recording:
+    return load(path)
+
+
+def _try(drawn: _Draw, path: Path, spec: Spec, frames: int, rng: np.random.Generator) -> bool:
+    """Draw one slice from a recording into `drawn`; False if it is too short or lacks a channel there."""
+    recording = _load(path)
     rate_hz = recording.sampling_rate_hz
-    needed = int(np.ceil((window_samples / spec.sampling_rate_hz + 2 * MARGIN_S) * rate_hz))
+    needed = int(np.ceil((frames / spec.sampling_rate_hz + 2 * MARGIN_S) * rate_hz))
     if len(recording.imu) < needed:
-        return None
-    start = int(where * (len(recording.imu) - needed + 1))
+        return False
+    start, activity = _place(recording, needed, rng)
     raw = recording.imu[start : start + needed]
-    columns = [IMU_CHANNELS.index(name) for name in spec.channels]
-    return raw if np.isfinite(raw[:, columns]).all() else None
+    if not np.isfinite(raw[:, spec.columns]).all():
+        drawn.lacking.add(path)
+        return False
+    drawn.digest.update(f"{rate_hz} ".encode() + raw.astype("<f4").tobytes())
+    drawn.slices.append(_frames(raw, rate_hz, spec, frames))
+    drawn.still.append(bool(np.linalg.norm(raw[:, :3], axis=1).std() < STILL_STD))
+    drawn.activities[activity] += 1
+    drawn.seconds[path] = recording.duration_s
+    return True
 
 
-def _frames(raw: FloatArray, rate_hz: float, spec: Spec, window_samples: int) -> FloatArray:
-    columns = [IMU_CHANNELS.index(name) for name in spec.channels]
-    resampler = Resampler(sampling_rate_hz=spec.sampling_rate_hz, source_rate_hz=rate_hz, columns=columns)
-    return resampler.push(SampleBatch(np.arange(len(raw)) / rate_hz, raw)).data[-window_samples:]
+def _place(recording: Recording, needed: int, rng: np.random.Generator) -> tuple[int, str]:
+    """Return where a slice begins and the activity at its end; every activity of a recording is equally likely."""
+    last = len(recording.imu) - needed
+    if recording.activity is None:
+        return int(rng.integers(last + 1)), "unknown"
+    margin = int(MARGIN_S * recording.sampling_rate_hz)
+    codes = recording.activity[needed - 1 - margin : needed - margin + last]
+    code = int(rng.choice(np.unique(codes)))
+    known = 0 <= code < len(recording.activity_names)
+    name = recording.activity_names[code].lower() if known else "unknown"
+    return int(rng.choice(np.flatnonzero(codes == code))), name
 
 
-def _normalised(windows: FloatArray, spec: Spec, rng: np.random.Generator) -> FloatArray:
-    if spec.any_orientation:
-        turn = random_rotations(len(windows), rng)
-        for first in range(0, len(spec.channels), 3):
-            windows[:, :, first : first + 3] = windows[:, :, first : first + 3] @ turn
-    scaled = (windows - np.asarray(spec.offset)) / np.asarray(spec.scale)
-    # One knock would otherwise set the range of every layer.
-    low, high = spec.input_range
-    clipped: FloatArray = np.clip(scaled, low, high).astype(np.float32)
-    return clipped
+def _frames(raw: FloatArray, rate_hz: float, spec: Spec, frames: int) -> FloatArray:
+    resampler = Resampler(sampling_rate_hz=spec.sampling_rate_hz, source_rate_hz=rate_hz, columns=spec.columns)
+    return resampler.push(SampleBatch(np.arange(len(raw)) / rate_hz, raw)).data[-frames:]
+
+
+def _why_none(root: Path, spec: Spec, frames: int, drawn: _Draw) -> str:
+    if drawn.lacking:
+        wanted = ", ".join(spec.channels)
+        return f"{root}: no recording has all of {wanted}; record with a gyroscope, or convert a model without gyr_x"
+    seconds = frames / spec.sampling_rate_hz + 2 * MARGIN_S
+    return f"{root}: no recording is as long as {frames} frames ({seconds:.1f} s); record longer ones (footfall record)"

@@ -1,103 +1,105 @@
-"""Keras -> full int8, in a process of its own: the TensorFlow converter can abort, and names leak between models.
-
-`quantize()` starts `python -m converter.lowering`, the only part of a conversion that imports TensorFlow.
-"""
+"""What the conversion needs from TensorFlow, asked of a process of its own (`converter.child`)."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
+import json
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converter.errors import ConversionError
-from edge.errors import ModelError
+from converter import refusals, sources
+from converter.child import TIMEOUT_S, run_child
+from converter.spec import Spec, build_spec
 
 if TYPE_CHECKING:
-    from edge.types import FloatArray
+    from collections.abc import Sequence
 
-TIMEOUT_S = 600
-BAD_INPUT = 2
-"""Exit code of the process when what it was given is wrong."""
+    from edge.types import FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Quantized:
     """What the process brings back.
 
-    flatbuffer: the int8 model without a manifest. windows, floats: calibration windows and the Keras model's answers.
+    flatbuffers: by variant, without a manifest. spec: complete. assumptions: what it holds that nobody said.
+    windows: [n, window_samples, channels] normalised calibration windows, or, for a model with state,
+    [n, steps, window_samples, channels]; floats: the Keras model's answers [n, …] or [n, steps, …].
     """
 
-    flatbuffer: bytes
+    flatbuffers: dict[str, bytes]
+    spec: Spec
+    assumptions: tuple[str, ...]
+    window_samples: int
     windows: FloatArray
     floats: FloatArray
     parameters: int
-    strata: dict[str, int]
+    calibration: dict[str, Any]
     calibration_sha256: str
     versions: dict[str, str]
 
 
-def quantize(keras_path: Path, spec_path: Path, calibration: Path) -> Quantized:
+def quantize(
+    model: Path,
+    document: dict[str, Any],
+    calibration: Path,
+    *,
+    variants: Sequence[str] = ("int8",),
+    where: str = "",
+    timeout_s: float = TIMEOUT_S,
+) -> Quantized:
     """Convert in a fresh process.
 
-    Raises ModelError when the `.keras` file cannot be used, ConversionError when the process dies.
+    document: what spec file and command line say, complete or not; where: what complaints about it begin with. Raises
+    ModelError when the model cannot be used, another FootfallError for spec and recordings, ConversionError when the
+    process fails, dies or takes too long.
     """
-    _check_archive(keras_path)
-    with tempfile.TemporaryDirectory(prefix="footfall-convert-") as folder:
-        outcome, complaint = Path(folder, "outcome.npz"), Path(folder, "complaint.txt")
-        paths = [str(path.resolve()) for path in (keras_path, spec_path, calibration, outcome, complaint)]
-        command = [sys.executable, "-m", "converter.lowering", *paths]
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONHASHSEED": "0", "CUDA_VISIBLE_DEVICES": ""}
-        environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-        try:
-            done = subprocess.run(command, env=environment, capture_output=True, timeout=TIMEOUT_S, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise ConversionError(f"{keras_path}: the conversion took more than {TIMEOUT_S} s and was ended") from error
-        if done.returncode:
-            _complain(keras_path, done, complaint)
-        return _read_outcome(outcome)
+    job = _job("quantize", model) | {"document": document, "calibration": str(calibration.resolve())}
+    with run_child(job | {"variants": list(variants), "where": where}, timeout_s=timeout_s) as outcome:
+        return _read(outcome, model, variants)
 
 
-def _check_archive(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-            missing = {"config.json", "model.weights.h5"} - set(archive.namelist())
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); name a .keras file with --model") from error
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise ModelError(f"{path}: is not a .keras file, or is truncated; save it again with model.save()") from error
-    if damaged or missing:
-        what = f"damaged in {damaged}" if damaged else f"without {', '.join(sorted(missing))}"
-        raise ModelError(f"{path}: is a .keras file {what}; save it again with model.save()")
+def keras_answers(
+    model: Path, windows: FloatArray, state: Sequence[tuple[str, str]] = (), *, timeout_s: float = TIMEOUT_S
+) -> FloatArray:
+    """Return the Keras model's answers [n, …] to normalised windows [n, window_samples, channels].
+
+    state: the (input, output) names of `Spec.state`; then windows are sequences [n, steps, window_samples, channels],
+    each starting from zero state, and the answers [n, steps, …]. Raises as `quantize` does.
+    """
+    with tempfile.TemporaryDirectory(prefix="footfall-windows-") as folder:
+        path = Path(folder, "windows.npy")
+        np.save(path, np.asarray(windows, np.float32))
+        pairs = [{"input": given, "output": answer} for given, answer in state]
+        job = _job("answer", model) | {"windows": str(path), "state": pairs}
+        with run_child(job, timeout_s=timeout_s) as outcome:
+            answers: FloatArray = np.load(outcome)
+            return answers
 
 
-def _complain(path: Path, done: subprocess.CompletedProcess[bytes], complaint: Path) -> None:
-    if done.returncode == BAD_INPUT and complaint.exists():
-        raise ModelError(complaint.read_text(encoding="utf-8"))
-    if complaint.exists():
-        raise ConversionError(f"{path}: the conversion failed: {complaint.read_text(encoding='utf-8')}")
-    lines = done.stderr.decode(errors="replace").strip().splitlines()
-    last = lines[-1] if lines else "it said nothing"
-    how = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit code {done.returncode}"
-    raise ConversionError(f"{path}: the TensorFlow converter died ({how}): {last}")
+def _job(name: str, model: Path) -> dict[str, Any]:
+    """Look at the model's file, so that what is plainly wrong is said at once, and describe the job."""
+    kind = sources.kind(model)
+    config = sources.architecture(model, kind)
+    if config is not None:
+        refusals.check_layers(model, config)
+    return {"job": name, "model": str(model.resolve()), "kind": kind}
 
 
-def _read_outcome(path: Path) -> Quantized:
-    with np.load(path, allow_pickle=False) as found:
+def _read(outcome: Path, model: Path, variants: Sequence[str]) -> Quantized:
+    with np.load(outcome, allow_pickle=False) as found:
+        facts = json.loads(str(found["facts"]))
         return Quantized(
-            flatbuffer=found["flatbuffer"].tobytes(),
+            flatbuffers={name: found[f"flatbuffer_{name}"].tobytes() for name in variants},
+            spec=build_spec(facts["spec"], str(model)),
+            assumptions=tuple(facts["assumptions"]),
+            window_samples=facts["window_samples"],
             windows=found["windows"],
             floats=found["floats"],
-            parameters=int(found["parameters"]),
-            strata={str(name): int(count) for name, count in zip(found["strata"], found["strata_counts"], strict=True)},
-            calibration_sha256=str(found["calibration_sha256"]),
-            versions={str(name): str(value) for name, value in found["versions"]},
+            parameters=facts["parameters"],
+            calibration=facts["calibration"],
+            calibration_sha256=facts["calibration_sha256"],
+            versions=facts["versions"],
         )

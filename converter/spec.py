@@ -1,7 +1,8 @@
-"""The spec beside a `.keras` file: what its tensors mean and how its output becomes steps."""
+"""The spec beside a Keras model: what its tensors mean and how its output becomes steps."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 UNITS = {name: "m/s^2" if name.startswith("acc") else "rad/s" for name in IMU_CHANNELS}
-OUTPUTS = ("per_sample_probability",)
+OUTPUTS = ("per_sample_probability", "window_probability", "start_end_classes")
+STEP_CLASSES = ("step", "start")
+"""A softmax head says with which of its classes a step begins by naming it one of these."""
+NO_RANGE = (-math.inf, math.inf)
+"""The input range of a spec that leaves it to the calibration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,8 @@ class Spec:
     channels: columns of IMU_CHANNELS in the model's order; offset, scale: normalised = (SI value - offset) / scale.
     input_range: (low, high) in normalised units; values outside saturate, so it also fixes the int8 resolution.
     any_orientation: the sensor may be mounted any way up, so calibration windows are turned at random.
+    classes: names along the last axis of a softmax head, empty for a single probability.
+    state: (input, output) names of the Keras tensors that are fed back, empty for a model without memory.
     """
 
     name: str
@@ -41,13 +48,28 @@ class Spec:
     any_orientation: bool = False
     trained_on: tuple[dict[str, str], ...] = ()
     metrics: dict[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    state: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def columns(self) -> list[int]:
+        """Indices of the model's channels in an `imu` array."""
+        return [IMU_CHANNELS.index(name) for name in self.channels]
 
 
-KEYS = {entry.name for entry in fields(Spec)} - {"offset", "scale"} | {"normalization"}
+KEYS = {entry.name for entry in fields(Spec)} - {"offset", "scale"} | {"normalization", "window_samples"}
+
+
+_PAIR = {"input", "output"}
 
 
 def load_spec(path: Path) -> Spec:
-    """Read a spec; raises UsageError that names the file, the key, the value found and what is allowed."""
+    """Read a complete spec; raises UsageError that names the file, the key, the value found and what is allowed."""
+    return build_spec(read_document(path), str(path))
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Read a spec that may leave keys out; raises UsageError when it is not YAML or holds an unknown key."""
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -57,39 +79,57 @@ def load_spec(path: Path) -> Spec:
         raise UsageError(f"{path}: is not YAML ({first_line}); models/step.yaml is an example") from error
     if not isinstance(document, dict):
         raise UsageError(f"{path}: holds no keys; models/step.yaml is an example")
+    unknown = sorted(set(map(str, document)) - KEYS)
+    if unknown:
+        raise UsageError(f"{path}: key {unknown[0]!r} is unknown; allowed: {', '.join(sorted(KEYS))}")
+    pairs, window = document.get("state") or [], document.get("window_samples", 1)
+    if not isinstance(pairs, list) or not all(isinstance(pair, dict) and set(pair) == _PAIR for pair in pairs):
+        raise UsageError(f"{path}: state is {pairs!r}; allowed: a list of pairs with the keys input and output")
+    if not isinstance(window, int):
+        raise UsageError(f"{path}: window_samples is {window!r}; allowed: a whole number")
+    return document
+
+
+def build_spec(document: dict[str, Any], where: str) -> Spec:
+    """Return the spec that a complete document says; raises UsageError that begins with `where`."""
     try:
         spec = _build(document)
         _check(spec)
     except KeyError as error:
-        raise UsageError(f"{path}: key {error} is missing; models/step.yaml is an example") from error
+        raise UsageError(f"{where}: key {error} is missing; models/step.yaml is an example") from error
     except (TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"{path}: {error}") from error
+        raise UsageError(f"{where}: {error}") from error
     return spec
 
 
-def save_spec(spec: Spec, path: Path) -> None:
-    """Write a spec that `load_spec` reads back."""
+def to_document(spec: Spec) -> dict[str, Any]:
+    """Return plain lists, numbers and texts that `build_spec` reads back."""
     document = asdict(spec)
     document["channels"] = [{"name": name, "unit": UNITS[name]} for name in spec.channels]
     document["normalization"] = {"offset": list(document.pop("offset")), "scale": list(document.pop("scale"))}
     document["input_range"] = list(spec.input_range)
     document["trained_on"] = list(spec.trained_on)
-    path.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120), encoding="utf-8")
+    document["classes"] = list(spec.classes)
+    document["state"] = [{"input": given, "output": answer} for given, answer in spec.state]
+    return {key: value for key, value in document.items() if value or key not in ("classes", "state")}
+
+
+def save_spec(spec: Spec, path: Path) -> None:
+    """Write a spec that `load_spec` reads back."""
+    text = yaml.safe_dump(to_document(spec), sort_keys=False, allow_unicode=True, width=120)
+    path.write_text(text, encoding="utf-8")
 
 
 def _build(document: dict[str, Any]) -> Spec:
-    unknown = sorted(set(document) - KEYS)
-    if unknown:
-        raise ValueError(f"key {unknown[0]!r} is unknown; allowed: {', '.join(sorted(KEYS))}")
     normalization = document["normalization"]
-    low, high = document["input_range"]
+    low, high = document.get("input_range") or NO_RANGE
     return Spec(
         name=str(document["name"]),
         version=str(document["version"]),
         sampling_rate_hz=float(document["sampling_rate_hz"]),
         hop_samples=int(document["hop_samples"]),
         lookahead_samples=int(document["lookahead_samples"]),
-        channels=tuple(str(channel["name"]) for channel in document["channels"]),
+        channels=tuple(_channel(channel) for channel in document["channels"]),
         offset=tuple(float(value) for value in normalization["offset"]),
         scale=tuple(float(value) for value in normalization["scale"]),
         input_range=(float(low), float(high)),
@@ -99,7 +139,13 @@ def _build(document: dict[str, Any]) -> Spec:
         any_orientation=bool(document.get("any_orientation", False)),
         trained_on=tuple(document.get("trained_on") or ()),
         metrics=dict(document.get("metrics") or {}),
+        classes=tuple(str(name) for name in document.get("classes") or ()),
+        state=tuple((str(pair["input"]), str(pair["output"])) for pair in document.get("state") or ()),
     )
+
+
+def _channel(entry: Any) -> str:
+    return str(entry["name"] if isinstance(entry, dict) else entry)
 
 
 def _check(spec: Spec) -> None:
@@ -107,6 +153,7 @@ def _check(spec: Spec) -> None:
     count = len(spec.channels)
     checks = (
         (count > 0 and not unknown, "channels", list(spec.channels), f"names among {', '.join(IMU_CHANNELS)}"),
+        (len(set(spec.channels)) == count, "channels", list(spec.channels), "each at most once"),
         (len(spec.offset) == count, "normalization.offset", list(spec.offset), f"{count} numbers"),
         (len(spec.scale) == count, "normalization.scale", list(spec.scale), f"{count} numbers"),
         (all(value > 0 for value in spec.scale), "normalization.scale", list(spec.scale), "above 0"),
@@ -115,9 +162,22 @@ def _check(spec: Spec) -> None:
         (spec.hop_samples >= 1, "hop_samples", spec.hop_samples, "1 or more"),
         (spec.lookahead_samples >= 0, "lookahead_samples", spec.lookahead_samples, "0 or more"),
         (spec.output in OUTPUTS, "output", spec.output, ", ".join(OUTPUTS)),
+        (_names_a_step(spec), "classes", list(spec.classes), f"none, or names with {_step_class(spec)!r} among them"),
+        (not (spec.any_orientation and count % 3), "any_orientation", True, "only with whole triples of channels"),
         (0 < spec.threshold < 1, "threshold", spec.threshold, "between 0 and 1"),
         (0 < spec.refractory_s <= 2, "refractory_s", spec.refractory_s, "above 0, at most 2"),
     )
     for fine, key, found, allowed in checks:
         if not fine:
             raise ValueError(f"{key} is {found!r}; allowed: {allowed}")
+
+
+def _names_a_step(spec: Spec) -> bool:
+    if not spec.classes:
+        return spec.output != "start_end_classes"
+    wanted = ("start",) if spec.output == "start_end_classes" else STEP_CLASSES
+    return len(set(spec.classes) & set(wanted)) == 1 and len(set(spec.classes)) == len(spec.classes) > 1
+
+
+def _step_class(spec: Spec) -> str:
+    return "start" if spec.output == "start_end_classes" else "step"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge.errors import ModelError
-from edge.manifest import Manifest, embedded_manifest, parse_manifest
+from edge.manifest import Manifest, check_sum, embedded_manifest, parse_manifest
 from edge.runtime import RUNTIMES, open_interpreter
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from edge.types import FloatArray
 
 MAX_MODEL_BYTES = 16 * 1024 * 1024
+RUNTIME_FAULTS = (RuntimeError, ValueError, SystemError, OverflowError)
+"""What the runtimes raise over a file that they could load but not run."""
 INTEGER_TYPES = (np.dtype(np.int8), np.dtype(np.int16))
 
 
@@ -39,6 +41,7 @@ class StepClassifier:
         try:
             flatbuffer = _read(self.path)
             self.sha256 = hashlib.sha256(flatbuffer).hexdigest()
+            check_sum(flatbuffer)  # before the runtime sees it: a damaged file can make the runtime abort
             self.manifest: Manifest = parse_manifest(embedded_manifest(flatbuffer))
             _check_quantization(self.manifest, int8_only=int8_only)
             self._interpreter, self.runtime = open_interpreter(flatbuffer)
@@ -46,6 +49,9 @@ class StepClassifier:
             self._self_test()
         except ModelError as error:
             raise ModelError(f"model {self.path}: {error}") from error
+        except RUNTIME_FAULTS as error:
+            problem = str(error).strip().splitlines() or [repr(error)]
+            raise ModelError(f"model {self.path}: does not run ({problem[0]}); copy or convert it again") from error
 
     def probability(self, window: FloatArray) -> FloatArray:
         """Return the step probabilities that one more window gives.

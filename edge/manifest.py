@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import math
 import struct
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge.errors import ModelError
 from edge.types import IMU_CHANNELS
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 METADATA_NAME = "footfall.manifest"
+CHECKSUM_NAME = "footfall.sha256"
+"""Metadata with the SHA-256 of the whole file, taken while these 32 bytes were zero."""
 SCHEMA_VERSION = 1
 OUTPUTS = ("per_sample_probability", "window_probability", "start_end_classes")
 QUANTIZATIONS = ("int8", "int16x8", "float16", "dynamic_range")
 STEP_CLASSES = ("step", "start")
 """Names of the class that counts as a step, along the last axis of a softmax head."""
+DAMAGE = (struct.error, IndexError, UnicodeDecodeError)
+"""What walking a file that is no flatbuffer runs into."""
 MAX_WINDOW_SAMPLES = 4096
 MAX_LOOKAHEAD_SAMPLES = 4096
 
@@ -81,7 +90,7 @@ def embedded_manifest(flatbuffer: bytes) -> dict[str, Any]:
     """Return the manifest embedded in a .tflite; raises ModelError when there is none or the file is damaged."""
     try:
         raw = _metadata_buffer(flatbuffer, METADATA_NAME)
-    except (struct.error, IndexError, UnicodeDecodeError) as error:
+    except DAMAGE as error:
         raise ModelError("is not a .tflite file, or is truncated; copy or convert it again (make convert)") from error
     if raw is None:
         raise ModelError(
@@ -90,11 +99,36 @@ def embedded_manifest(flatbuffer: bytes) -> dict[str, Any]:
         )
     try:
         manifest = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"has a manifest that is not JSON ({error}); convert it again (make convert)") from error
     if not isinstance(manifest, dict):
         raise ModelError("has a manifest that is not a JSON object; convert it again (make convert)")
     return manifest
+
+
+def check_sum(flatbuffer: bytes) -> None:
+    """Raise ModelError if the file carries its own checksum and that is not right; a file without one passes."""
+    try:
+        place = checksum_place(flatbuffer)
+    except DAMAGE as error:
+        raise ModelError("is not a .tflite file, or is truncated; copy or convert it again (make convert)") from error
+    if place is not None and flatbuffer[place] != checksum(flatbuffer, place):
+        raise ModelError("is damaged: its bytes do not fit its SHA-256; copy or convert it again (make convert)")
+
+
+def checksum_place(flatbuffer: bytes) -> slice | None:
+    """Return where the file keeps its checksum, None where it has none."""
+    at = _metadata_position(flatbuffer, CHECKSUM_NAME)
+    size = hashlib.sha256().digest_size
+    return None if at is None or len(_bytes_at(flatbuffer, at)) != size else slice(at + 4, at + 4 + size)
+
+
+def checksum(flatbuffer: bytes, place: slice) -> bytes:
+    """Return the SHA-256 of the file with zeros at the checksum's own place."""
+    digest = hashlib.sha256(flatbuffer[: place.start])
+    digest.update(bytes(place.stop - place.start))
+    digest.update(flatbuffer[place.stop :])
+    return digest.digest()
 
 
 def parse_manifest(document: dict[str, Any]) -> Manifest:
@@ -108,7 +142,7 @@ def parse_manifest(document: dict[str, Any]) -> Manifest:
         manifest = _build(document)
     except KeyError as error:
         raise ModelError(f"manifest has no field {error}; convert the model again (make convert)") from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ModelError(f"manifest cannot be read: {error}; convert the model again (make convert)") from error
     _check_ranges(manifest)
     return manifest
@@ -121,26 +155,44 @@ def _build(document: dict[str, Any]) -> Manifest:
     direct = {field.name: document[field.name] for field in fields(Manifest) if field.name in _DIRECT}
     return Manifest(
         **{name: _DIRECT[name](value) for name, value in direct.items()},
-        channels=tuple(str(channel["name"]) for channel in document["channels"]),
-        offset=tuple(float(value) for value in normalization["offset"]),
-        scale=tuple(float(value) for value in normalization["scale"]),
+        channels=tuple(_text(channel["name"]) for channel in document["channels"]),
+        offset=tuple(_number(value) for value in normalization["offset"]),
+        scale=tuple(_number(value) for value in normalization["scale"]),
         classes=tuple(str(name) for name in document.get("classes") or ()),
         state=tuple((str(pair["input"]), str(pair["output"])) for pair in document["state"] or ()),
         quantization=str(document.get("quantization", "int8")),
-        self_test=SelfTest(cases, int(self_test["tolerance_lsb"])),
+        self_test=SelfTest(cases, _whole(self_test["tolerance_lsb"])),
     )
 
 
-_DIRECT: dict[str, type] = {
-    "name": str,
-    "version": str,
-    "sampling_rate_hz": float,
-    "window_samples": int,
-    "hop_samples": int,
-    "lookahead_samples": int,
-    "output": str,
-    "threshold": float,
-    "refractory_s": float,
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{str(value)[:40]!r} is not a number")
+    return float(value)
+
+
+def _whole(value: Any) -> int:
+    if _number(value) != int(value):
+        raise ValueError(f"{value!r} is not a whole number")
+    return int(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:40]!r} is not text")
+    return value
+
+
+_DIRECT: dict[str, Callable[[Any], Any]] = {
+    "name": _text,
+    "version": _text,
+    "sampling_rate_hz": _number,
+    "window_samples": _whole,
+    "hop_samples": _whole,
+    "lookahead_samples": _whole,
+    "output": _text,
+    "threshold": _number,
+    "refractory_s": _number,
 }
 
 
@@ -159,14 +211,19 @@ def _check_ranges(manifest: Manifest) -> None:
         (len(set(manifest.channels)) == channels, "channels", list(manifest.channels), "each at most once"),
         (len(manifest.offset) == channels, "normalization.offset", manifest.offset, f"{channels} numbers"),
         (len(manifest.scale) == channels, "normalization.scale", manifest.scale, f"{channels} numbers"),
-        (all(0 < value < 1e6 for value in manifest.scale), "normalization.scale", manifest.scale, "above 0"),
+        (all(1e-6 < value < 1e6 for value in manifest.scale), "normalization.scale", manifest.scale, "1e-6 to 1e6"),
         (all(abs(value) < 1e6 for value in manifest.offset), "normalization.offset", manifest.offset, "finite"),
         (manifest.output in OUTPUTS, "output", manifest.output, ", ".join(OUTPUTS)),
         (manifest.quantization in QUANTIZATIONS, "quantization", manifest.quantization, ", ".join(QUANTIZATIONS)),
         (_names_one_step_class(manifest), "classes", list(manifest.classes), "one of them 'step' or 'start'"),
         (0 < manifest.threshold < 1, "threshold", manifest.threshold, "between 0 and 1"),
         (0 < manifest.refractory_s <= 2, "refractory_s", manifest.refractory_s, "above 0, at most 2"),
-        (0 <= manifest.self_test.tolerance_lsb <= 32, "self_test.tolerance_lsb", manifest.self_test, "0 to 32"),
+        (
+            0 <= manifest.self_test.tolerance_lsb <= 32,
+            "self_test.tolerance_lsb",
+            manifest.self_test.tolerance_lsb,
+            "0 to 32",
+        ),
         (bool(manifest.self_test.cases), "self_test.cases", 0, "at least one case"),
     )
     for fine, name, found, allowed in checks:
@@ -184,6 +241,11 @@ def _base64(text: str) -> bytes:
 
 
 def _metadata_buffer(data: bytes, name: str) -> bytes | None:
+    position = _metadata_position(data, name)
+    return None if position is None else _bytes_at(data, position)
+
+
+def _metadata_position(data: bytes, name: str) -> int | None:
     """Walk the flatbuffer Model table (schema.fbs): metadata is its field 6, buffers its field 4."""
     if data[4:8] != b"TFL3":
         raise IndexError("no TFL3 file identifier")
@@ -195,7 +257,7 @@ def _metadata_buffer(data: bytes, name: str) -> bytes | None:
         index_at = _field(data, entry, 1)
         index = struct.unpack_from("<I", data, index_at)[0] if index_at is not None else 0
         buffer_at = _field(data, _vector(data, model, 4)[index], 0)
-        return None if buffer_at is None else _bytes_at(data, _indirect(data, buffer_at))
+        return None if buffer_at is None else _indirect(data, buffer_at)
     return None
 
 

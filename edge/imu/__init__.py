@@ -93,6 +93,7 @@ def _open_replay(sensor: Sensor) -> Imu:
     if sensor.recording is None:
         raise ConfigError("sensor.type is 'replay' but sensor.recording is empty; set it to the path of a recording")
     recording = load(sensor.recording)
-    # Played faster than real time, the walk must have ended by now, or its steps would lie in the future.
-    origin_s = time.monotonic() - (recording.duration_s if sensor.replay_speed is None else 0.0)
+    # Played faster than real time it ends early: start it that much in the past, or its steps would lie in the future.
+    real_time_share = 0.0 if sensor.replay_speed is None else min(1.0, 1.0 / sensor.replay_speed)
+    origin_s = time.monotonic() - recording.duration_s * (1.0 - real_time_share)
     return ReplayImu(recording, speed=sensor.replay_speed, origin_s=origin_s)

@@ -34,6 +34,7 @@ HEADROOM_FRAMES = 3
 """A FIFO this close to full is restarted: it may overflow between the count and the burst (as the kernel does)."""
 
 FAILURES_BEFORE_LOST = 5
+FAULTS_BEFORE_LOST = 5
 SILENCE_BEFORE_LOST_S = 1.0
 BACKOFF_S = (0.1, 2.0)
 HEARTBEAT_S = 0.5
@@ -154,7 +155,7 @@ class FifoImu:
         self._segment = 0
         self._sequence = 0
         self._gap = False
-        self._failures = 0
+        self._failures = self._faults = 0
         self._backoff_s = BACKOFF_S[0]
         self._stopped = False
         self._busy = False
@@ -231,6 +232,7 @@ class FifoImu:
             self._on_silence(chip, counted_s)
             return None
         frames = self._burst(chip, level)
+        self._faults = 0
         self._heard_s = counted_s
         return _Drain(frames, counted_s, read_s)
 
@@ -261,12 +263,18 @@ class FifoImu:
     def _restart(self, chip: Chip, fault: FifoFault) -> None:
         self._counters[fault.counter] += 1
         self._counters["fifo_reset"] += 1
+        self._faults += 1
+        if self._faults >= FAULTS_BEFORE_LOST:
+            # Whatever it is, restarting the FIFO does not cure it; setting the chip up anew may.
+            self._lose(f"{fault}, {self._faults} times in a row")
+            return
         log.warning("%s: %s; FIFO restarted", self.name, fault)
         self._break()
         try:
             chip.restart_fifo()
         except (OSError, RegisterFault) as error:
             self._lose(f"FIFO restart failed: {error}")
+        self._heard_s = self._clock()
 
     def _break(self) -> None:
         """Whatever comes next is not continuous with what was delivered."""
@@ -276,7 +284,7 @@ class FifoImu:
     def _lose(self, reason: str) -> None:
         log.warning("%s: %s; connecting again", self.name, reason)
         self._break()
-        self._failures = 0
+        self._failures = self._faults = 0
         self._backoff_s = BACKOFF_S[0]
         self._due_s = self._clock() + self._backoff_s
         if self._chip is not None:

@@ -7,6 +7,7 @@ Linux kernel's drivers/iio/imu/inv_mpu6050 (inv_mpu_core.c hw_info, inv_mpu_iio.
 from __future__ import annotations
 
 import contextlib
+import statistics
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -69,6 +70,7 @@ WAKE_S = 0.01  # kernel: 5 to 10 ms until registers can be written
 STARTUP_S = 0.1  # kernel: gyroscope 60 to 70 ms, accelerometer 20 to 30 ms
 RESET_POLLS = 10
 
+TEMPERATURE_READS = 3
 CANARY_C = 2.5
 """Temperature moves far less than this between two frames; a frame out of step puts other data in its place."""
 TEMPERATURE_RANGE_C = (-45.0, 90.0)  # the parts are rated -40 to 85
@@ -177,12 +179,15 @@ class Mpu6050:
         for register, value in self._registers.items():
             self._write(register, value)
         self._sleep(max(STARTUP_S, 2.0 / self.odr_hz))
-        self._temperature = float(int16_be(self._read(TEMP_OUT.address, 2), 1)[0, 0])
         self.restart_fifo()
         self.verify(everything=True)
 
     def restart_fifo(self) -> None:
         """Empty the FIFO; FIFO_RESET works only while FIFO_EN is 0, and the sources are opened last, on a frame."""
+        # What frames are compared with is read anew, and as a median: one corrupt read must not condemn all frames.
+        self._temperature = statistics.median(
+            float(int16_be(self._read(TEMP_OUT.address, 2), 1)[0, 0]) for _ in range(TEMPERATURE_READS)
+        )
         sources = TEMP_FIFO_EN.address
         self._write(sources, 0)
         self._write(USER_FIFO_EN.address, 0)

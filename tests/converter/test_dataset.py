@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from converter.calibration import calibration_windows
 from converter.dataset import Track, load_tracks, resample, role
-from edge.recording import Recording, save_npz
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from converter.spec import Spec
 
 
 @pytest.mark.parametrize(
@@ -77,19 +74,3 @@ def test_labels_hold_only_where_they_are_complete(tracks: list[Track]) -> None:
         assert len(track.steps_s) == 0 or track.dataset in ("awinda_hand", "oxford_opt")
     seated = [track.known.mean() for track in tracks if track.dataset.startswith("spsw")]
     assert 0.1 < np.mean(seated) < 0.9
-
-
-def test_calibration_is_drawn_the_same_way_twice_and_stays_in_range(tmp_path: Path, shipped_spec: Spec) -> None:
-    rng = np.random.default_rng(2)
-    for placement in ("wrist", "pocket"):
-        imu = rng.normal(0, [30, 30, 30, 1, 1, 1], (2000, 6)).astype(np.float32)
-        imu[::2, :3] = [0, 0, 9.8]
-        recording = Recording(placement, np.arange(2000) / 50, imu, 50.0, dataset="mine", placement=placement)
-        save_npz(tmp_path / f"{placement}.npz", recording)
-    first, second = (calibration_windows(tmp_path, shipped_spec, 71, count=30) for _ in range(2))
-    assert first.strata == {"mine, pocket": 15, "mine, wrist": 15}
-    assert first.windows.shape == (30, 71, 3)
-    assert first.sha256 == second.sha256
-    assert np.array_equal(first.windows, second.windows)
-    low, high = shipped_spec.input_range
-    assert low <= first.windows.min() < first.windows.max() <= high

@@ -56,8 +56,8 @@ def test_a_spec_with_an_impossible_threshold(model: Path) -> None:
 
 
 def test_a_missing_spec(model: Path) -> None:
-    model.with_suffix(".yaml").unlink()
-    refused(convert("--model", model, "--calibration", model.parent), "mine.yaml", "--spec")
+    spec = model.with_name("other.yaml")
+    refused(convert("--model", model, "--spec", spec, "--calibration", model.parent), "other.yaml", "--spec")
 
 
 def test_an_output_that_is_no_tflite(model: Path) -> None:

@@ -29,6 +29,8 @@ def test_a_saved_spec_is_read_back_unchanged(tmp_path: Path, shipped_spec: Spec)
         ("normalization", {"offset": [0], "scale": [1, 1, 1]}, "normalization.offset is [0.0]; allowed: 3 numbers"),
         ("input_range", [4, -4], "input_range is [4.0, -4.0]; allowed: [low, high]"),
         ("refractory", 0.3, "key 'refractory' is unknown; allowed: any_orientation"),
+        ("state", ["past"], "state is ['past']; allowed: a list of pairs"),
+        ("window_samples", "long", "window_samples is 'long'; allowed: a whole number"),
         ("sampling_rate_hz", "fast", "could not convert"),
     ],
 )

@@ -15,11 +15,15 @@ from hypothesis.extra import numpy as npst
 from edge.classifier import StepClassifier
 from edge.errors import ModelError
 from edge.manifest import (
+    CHECKSUM_NAME,
     METADATA_NAME,
     _bytes_at,
     _field,
     _indirect,
     _vector,
+    check_sum,
+    checksum,
+    checksum_place,
     embedded_manifest,
     parse_manifest,
 )
@@ -91,6 +95,13 @@ def write(path: Path, flatbuffer: bytes) -> Path:
     return path
 
 
+def sealed(flatbuffer: bytes) -> bytes:
+    """Give a changed file a checksum that fits, as a careful forger would."""
+    place = checksum_place(flatbuffer)
+    assert place is not None
+    return flatbuffer[: place.start] + checksum(flatbuffer, place) + flatbuffer[place.stop :]
+
+
 def refused(path: Path) -> str:
     with pytest.raises(ModelError) as caught:
         StepClassifier(path)
@@ -116,7 +127,7 @@ def test_a_text_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_model_without_a_manifest_is_refused(tmp_path: Path) -> None:
     renamed = MODEL.read_bytes().replace(METADATA_NAME.encode(), b"footfall.manifeSt")
-    assert "footfall-convert" in refused(write(tmp_path / "bare.tflite", renamed))
+    assert "footfall-convert" in refused(write(tmp_path / "bare.tflite", sealed(renamed)))
 
 
 @pytest.mark.parametrize(
@@ -131,14 +142,35 @@ def test_a_model_without_a_manifest_is_refused(tmp_path: Path) -> None:
 def test_a_manifest_that_does_not_fit_is_refused(tmp_path: Path, old: bytes, new: bytes, says: str) -> None:
     original = MODEL.read_bytes()
     assert old in original
-    assert says in refused(write(tmp_path / "other.tflite", original.replace(old, new)))
+    assert says in refused(write(tmp_path / "other.tflite", sealed(original.replace(old, new))))
 
 
 def test_changed_weights_fail_the_self_test(tmp_path: Path) -> None:
     damaged = bytearray(MODEL.read_bytes())
     start, length = largest_buffer(bytes(damaged))
     damaged[start : start + length] = bytes(value ^ 0x20 for value in damaged[start : start + length])
-    assert "self_test" in refused(write(tmp_path / "damaged.tflite", bytes(damaged)))
+    assert "self_test" in refused(write(tmp_path / "damaged.tflite", sealed(bytes(damaged))))
+
+
+@settings(max_examples=200, deadline=None)
+@given(at=st.integers(0, 10**6), flip=st.integers(1, 255))
+def test_any_single_wrong_byte_is_refused_before_the_runtime_sees_it(at: int, flip: int) -> None:
+    damaged = bytearray(MODEL.read_bytes())
+    damaged[at % len(damaged)] ^= flip
+    place = checksum_place(MODEL.read_bytes())
+    assert place is not None
+    try:
+        check_sum(bytes(damaged))
+    except ModelError as error:
+        assert str(error)  # noqa: PT017  the refusal is what is wanted
+        return
+    # Only the few bytes by which the file says that it has a checksum can take that protection away.
+    assert checksum_place(bytes(damaged)) is None
+
+
+def test_a_file_without_a_checksum_is_accepted_on_its_manifest_alone(tmp_path: Path) -> None:
+    unsealed = MODEL.read_bytes().replace(CHECKSUM_NAME.encode(), b"footfall.sha25X")
+    assert StepClassifier(write(tmp_path / "unsealed.tflite", unsealed)).manifest.name == "step"
 
 
 @settings(max_examples=200, deadline=None)

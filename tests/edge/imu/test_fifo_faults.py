@@ -290,6 +290,26 @@ def test_a_sensor_with_a_wrong_clock_is_timed_by_the_host(rate_error: float) -> 
     assert run.batches[-1].time_s[-1] == pytest.approx(bench.time.now(), abs=0.013)
 
 
+def test_one_corrupt_temperature_at_the_start_condemns_nothing() -> None:
+    bench = Bench()
+    bench.bus.inject_now("garbage", times=1, register=0x41)
+    imu = bench.open()
+    run = bench.run(imu, 5.0)
+    run.check()
+    assert run.lost == 0
+    assert imu.counters()["bad_transfer"] == 0
+
+
+def test_a_fault_that_a_fifo_restart_does_not_cure_sets_the_chip_up_anew(bench: Bench) -> None:
+    imu = bench.open()
+    bench.run(imu, 1.0)
+    bench.bus.inject_now("garbage", times=6, register=FIFO_PORT)
+    run = bench.run(imu, 5.0)
+    run.check()
+    assert imu.counters()["reinit"] == 1
+    assert len(run.batches[-1].imu) > 0
+
+
 def test_a_slow_bus_is_only_slow() -> None:
     bench = Bench()
     bench.bus.bitrate_hz = 10_000.0  # i2c-gpio; a 140-byte burst takes 0.13 s
