@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from importlib import import_module
@@ -15,7 +16,7 @@ from edge.errors import FootfallError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 COMMANDS = {
     "run": "edge.daemon",
     "replay": "edge.commands.replay",
@@ -27,7 +28,12 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns 0 fine, 1 the work failed, 2 bad usage or bad input."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.print_help(sys.stderr)
+        return EXIT_USAGE
+    arguments = parser.parse_args(argv)
+    set_up_output()
     try:
         # A command imports only what it needs: the daemon is lighter without the others.
         status = import_module(COMMANDS[arguments.command]).command(arguments)
@@ -39,9 +45,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `footfall replay … | head`: the reader has seen enough, and Python must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
+    except OSError as error:
+        print(f"footfall {arguments.command}: cannot go on: {error}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
     return int(status)
+
+
+def set_up_output() -> None:
+    """Let a terminal that cannot show a character show a stand-in, and a missing one swallow everything."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _one_line(error: FootfallError) -> str:
@@ -68,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(evaluate)
     _add_model(evaluate)
     evaluate.add_argument("--json", action="store_true", help="the figures for programs")
+    evaluate.add_argument("--report", type=Path, metavar="DIR", help="also write DIR/report.md with pictures")
+    evaluate.add_argument("--rotate", type=int, metavar="SEED", help="turn each recording at random, as if mounted so")
 
     check = commands.add_parser("check-config", help="name every error of a config file at once")
     check.add_argument("config", type=Path, metavar="F", help="the file, for instance config.yaml")

@@ -11,8 +11,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import re
-import socket
+import os
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -21,13 +20,16 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 import yaml
 
 from edge import strict_yaml
+from edge.config_names import names_below, single_underscores, unknown
 from edge.errors import ConfigError
+from edge.machine import default_outbox_path, host_device_id, unreadable
 from edge.rules import (
     Address,
     Bus,
     Choice,
     FilePath,
     Flag,
+    Host,
     Matrix,
     Number,
     Optional,
@@ -37,32 +39,31 @@ from edge.rules import (
     Speed,
     Text,
     Whole,
+    shown,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 SENSOR_TYPES = ("auto", "mpu6050", "mpu6500", "mpu9250", "mpu9255", "replay")
 # The four MPU names are accepted alike: boards sold as one carry another, and WHO_AM_I tells which.
 ENV_PREFIX = "FOOTFALL__"
 _PACKAGE_ROOT = Path(__file__).resolve().parent.parent
-_HOST = Text(r"[^\s/@]+", "a host name or an address")
+_MAX_FILE_CHARACTERS = 1_000_000
+_MAX_PROBLEMS_IN_A_LINE = 20
 _TOPIC = Text(r"(?!\$)[^+#\0/]+(/[^+#\0/]+)*", "a topic without + and #, no / at either end, no $ in front")
-_ID = Text(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", "lower-case letters, digits and inner hyphens (a-z, 0-9, -)")
+_ID = Text(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", "lower-case letters, digits and inner hyphens (a-z, 0-9, -)", 64)
 
 
-def key(default: object, rule: Rule, doc: str, *, derived: Any = None) -> Any:
-    """One key: its default in YAML's terms, its rule, its comment; `derived` makes the default when YAML says null."""
+def key(default: object, rule: Rule, doc: str, *, derived: Callable[[Mapping[str, str]], object] | None = None) -> Any:
+    """One key: its default in YAML's terms, its rule, its comment.
+
+    derived: makes the value out of the environment variables where YAML says null.
+    """
     metadata = {"default": default, "rule": rule, "doc": doc, "derived": derived}
     if derived is not None:
-        return field(default_factory=derived, metadata=metadata)
+        return field(default_factory=lambda: derived(os.environ), metadata=metadata)
     return field(default=rule(default), metadata=metadata)
-
-
-def host_device_id() -> str:
-    """Take the host name, made to fit a device id: `Anna's Pi.local` becomes `anna-s-pi`."""
-    name = re.sub(r"[^a-z0-9]+", "-", socket.gethostname().split(".")[0].lower()).strip("-")
-    return name or "footfall"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Sensor:
     )
     sampling_rate_hz: float = key(100, Number(20, 200), "samples per second; the nearest rate the chip has is taken")
     recording: Path | None = key(
-        None, Optional(FilePath(), "none"), "the file that type replay plays (.npz, .csv, .csv.gz)"
+        None, Optional(FilePath(must_exist=True), "none"), "the file that type replay plays (.npz, .csv, .csv.gz)"
     )
     replay_speed: float | None = key(1, Speed(), "of type replay: a factor of real time, or max")
     mount_matrix: Matrix = key(
@@ -101,7 +102,9 @@ class Model:
     """What recognises the steps."""
 
     path: Path = key(
-        "models/step.tflite", FilePath(), "int8 .tflite; looked for beside this file, then where Footfall is installed"
+        "models/step.tflite",
+        FilePath(must_exist=True),
+        "int8 .tflite; looked for beside this file, then where Footfall is installed",
     )
     int8_only: bool = key(True, Flag(), "false also runs int16x8, float16 and dynamic-range models, which cost more")
 
@@ -112,7 +115,7 @@ class Tls:
 
     ca_file: Path | None = key(
         None,
-        Optional(FilePath(), "no TLS"),
+        Optional(FilePath(must_exist=True), "no TLS"),
         "CA certificate (PEM); null = no TLS; public CAs: /etc/ssl/certs/ca-certificates.crt",
     )
 
@@ -121,13 +124,13 @@ class Tls:
 class Mqtt:
     """Where the steps go."""
 
-    host: str = key("localhost", _HOST, "the broker")
+    host: str = key("localhost", Host(), "the broker")
     port: int = key(1883, Whole(1, 65535), "1883, or 8883 as is usual with TLS")
     base_topic: str = key("footfall/{device_id}", _TOPIC, "every topic starts with it; {device_id} is filled in")
-    username: str | None = key(None, Optional(Text(r"[^\0]+", "text"), "none"), "null = anonymous")
+    username: str | None = key(None, Optional(Text(r".+", "text"), "none"), "null = anonymous")
     password_file: Path | None = key(
         None,
-        Optional(FilePath(), "none"),
+        Optional(FilePath(must_exist=True), "none"),
         "its first line is the password; null = systemd credential footfall.mqtt-password, if there is one",
     )
     keepalive_s: int = key(30, Whole(5, 3600), "a silent broker is given up after 1.5 times this")
@@ -142,7 +145,13 @@ class Mqtt:
 class Outbox:
     """Where steps wait until the broker has acknowledged them."""
 
-    path: Path = key("/var/lib/footfall/outbox.db", FilePath(), "SQLite file; also holds the lifetime total")
+    path: Path = key(
+        None,
+        Optional(FilePath(), "where this user keeps state"),
+        "SQLite file with the lifetime total; null = footfall/outbox.db in /var/lib (root) or ~/.local/state (others); "
+        "under systemd $STATE_DIRECTORY/outbox.db",
+        derived=default_outbox_path,
+    )
     max_age_h: float = key(720, Number(1, 87600), "older steps are dropped unsent, and counted")
     max_bytes: int = key(33554432, Whole(65536, 2**40), "beyond this the oldest are dropped (about 115 bytes a step)")
 
@@ -195,7 +204,9 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     if config is None:
         name = str(path) if path else "the environment"
         count = f"{len(problems)} errors: " if len(problems) > 1 else ""
-        raise ConfigError(f"{name}: {count}{'; '.join(map(str, problems))}")
+        more = len(problems) - _MAX_PROBLEMS_IN_A_LINE
+        told = [*map(str, problems[:_MAX_PROBLEMS_IN_A_LINE]), *([f"and {more} more"] if more > 0 else [])]
+        raise ConfigError(f"{name}: {count}{'; '.join(told)}")
     return config
 
 
@@ -229,9 +240,11 @@ def _read(path: Path | None, environ: Mapping[str, str]) -> tuple[Config | None,
     given.update(_from_environment(environ, problems))
     values = {name: _value(_keys()[name].metadata["rule"], one, problems) for name, one in given.items()}
     problems += _contradictions(values)
-    if problems:
-        return None, problems
-    return _resolve(_build(Config, "", values), path, given), []
+    wrong = {problem.path for problem in problems}
+    given = {name: one for name, one in given.items() if one.where not in wrong}
+    config = _resolve(_build(Config, "", {name: values[name] for name in given}, environ), path, given)
+    problems += _missing_files(config, given)
+    return (None if problems else config), problems
 
 
 def _contradictions(values: Mapping[str, object]) -> Iterator[Problem]:
@@ -241,14 +254,35 @@ def _contradictions(values: Mapping[str, object]) -> Iterator[Problem]:
         yield Problem("mqtt.username", "null", "text, because mqtt.password_file is set")
 
 
+def _missing_files(config: Config, given: Mapping[str, _Given]) -> Iterator[Problem]:
+    """Yield the files that somebody named and nobody can read; a daemon would look as if the broker were gone."""
+    for name, one in given.items():
+        rule = _inner(_keys()[name].metadata["rule"])
+        if not isinstance(rule, FilePath) or not rule.must_exist:
+            continue
+        if name == "sensor.recording" and config.sensor.type != "replay":
+            continue
+        path: object = config
+        for part in name.split("."):
+            path = getattr(path, part)
+        if isinstance(path, Path) and (reason := unreadable(path)):
+            yield Problem(one.where, f"{shown(str(path), 300)} ({reason})", "a file that can be read")
+
+
+def _inner(rule: Rule) -> Rule:
+    return rule.rule if isinstance(rule, Optional) else rule
+
+
 def _value(rule: Rule, given: _Given, problems: list[Problem]) -> object:
     try:
         value = rule(given.value)
     except ValueError as error:
-        words = rule.words if isinstance(rule, Choice) else ()
-        nearest = difflib.get_close_matches(str(given.value).lower(), words, n=1)
+        inner = _inner(rule)
+        words = inner.words if isinstance(inner, Choice) else ()
+        found = inner.shown(given.value) if isinstance(inner, Address) else shown(given.value)
+        nearest = difflib.get_close_matches(found.strip("'").lower(), words, n=1)
         hint = str(error) or (f"did you mean {nearest[0]}?" if nearest else "")
-        problems.append(Problem(given.where, _shown(given.value), rule.allowed, hint))
+        problems.append(Problem(given.where, found, rule.allowed, hint))
         return given.value
     return given.directory / value if isinstance(value, Path) else value
 
@@ -256,15 +290,17 @@ def _value(rule: Rule, given: _Given, problems: list[Problem]) -> object:
 Section = TypeVar("Section")
 
 
-def _build(section: type[Section], prefix: str, values: Mapping[str, object]) -> Section:
+def _build(section: type[Section], prefix: str, values: Mapping[str, object], environ: Mapping[str, str]) -> Section:
     """Fill the section's fields, and those of the sections in it, with what was given."""
     hints = get_type_hints(section)
     chosen: dict[str, object] = {}
     for one in fields(section):  # type: ignore[arg-type]  # every section is a dataclass
         path = prefix + one.name
         if is_dataclass(hints[one.name]):
-            chosen[one.name] = _build(hints[one.name], f"{path}.", values)
-        elif path in values and not (values[path] is None and one.metadata["derived"]):
+            chosen[one.name] = _build(hints[one.name], f"{path}.", values, environ)
+        elif one.metadata["derived"] and values.get(path) is None:
+            chosen[one.name] = one.metadata["derived"](environ)
+        elif path in values:
             chosen[one.name] = values[path]
     return section(**chosen)
 
@@ -276,17 +312,21 @@ def _resolve(config: Config, path: Path | None, given: Mapping[str, _Given]) -> 
     if "model.path" not in given and path is not None:
         model = path.absolute().parent / model
     shipped = _PACKAGE_ROOT / str(_keys()["model.path"].metadata["default"])
-    if not model.is_absolute() or (not model.exists() and model.parts[-2:] == shipped.parts[-2:]):
+    if not model.is_absolute() or (unreadable(model) and model.parts[-2:] == shipped.parts[-2:]):
         model = shipped
     return replace(config, mqtt=replace(config.mqtt, base_topic=topic), model=replace(config.model, path=model))
 
 
 def _from_file(path: Path, problems: list[Problem]) -> Iterator[tuple[str, _Given]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_MAX_FILE_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "bytes that are not UTF-8"
-        problems.append(Problem(str(path), str(reason), "a readable YAML file"))
+        reason = error.strerror if isinstance(error, OSError) else "it holds bytes that are not UTF-8"
+        problems.append(Problem("", f"cannot be read: {reason}", "", "give the path of a YAML file"))
+        return
+    if len(text) > _MAX_FILE_CHARACTERS:
+        problems.append(Problem("", "cannot be read: too large for a config file", "", "give the path of a YAML file"))
         return
     tree, faults = strict_yaml.parse(text)
     problems += faults
@@ -298,62 +338,36 @@ def _leaves(tree: object, prefix: str, directory: Path, problems: list[Problem])
     if tree is None:
         return
     if not isinstance(tree, dict):
-        problems.append(Problem(prefix.rstrip(".") or "file", _shown(tree), "a section: " + ", ".join(_names(prefix))))
+        problems.append(
+            Problem(prefix.rstrip(".") or "file", shown(tree), "a section: " + ", ".join(names_below(prefix, _keys())))
+        )
         return
     for name, value in tree.items():
-        path = f"{prefix}{name}"
+        path = prefix + (name if isinstance(name, str) else shown(name))
         if path in _keys():
             yield path, _Given(value, path, directory)
-        elif _names(f"{path}."):
+        elif names_below(f"{path}.", _keys()):
             yield from _leaves(value, f"{path}.", directory, problems)
         else:
-            problems.append(_unknown(path, str(name), prefix))
+            problems.append(unknown(path, str(name), prefix, _keys()))
 
 
 def _from_environment(environ: Mapping[str, str], problems: list[Problem]) -> Iterator[tuple[str, _Given]]:
     for variable, text in sorted(environ.items()):
         if not variable.startswith(ENV_PREFIX):
+            problems += single_underscores(variable, ENV_PREFIX, _keys())
             continue
         path = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
         if path not in _keys():
-            problems.append(_unknown(variable, path, ""))
+            problems.append(unknown(variable, path, "", _keys()))
             continue
-        yield path, _Given(_environment_value(text, _keys()[path].metadata["rule"]), variable, Path.cwd())
-
-
-def _environment_value(text: str, rule: Rule) -> object:
-    """Text rules take the variable as it is (empty: null), the others read it as YAML."""
-    if rule.is_text:
-        return text or None
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-
-
-def _unknown(where: str, name: str, prefix: str) -> Problem:
-    candidates = _names(prefix) if prefix or "." not in name else list(_keys())
-    nearest = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
-    if nearest:
-        return Problem(where, "an unknown name", ", ".join(candidates), f"did you mean {prefix}{nearest[0]}?")
-    elsewhere = [path for path in _keys() if path.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
-    hint = f"did you mean {elsewhere[0]}?" if elsewhere else ""
-    return Problem(where, "an unknown name", ", ".join(candidates), hint)
-
-
-def _names(prefix: str) -> list[str]:
-    """List the keys and sections right below a prefix such as `mqtt.`; none where there is no such section."""
-    below = (path.removeprefix(prefix).split(".")[0] for path in _keys() if path.startswith(prefix))
-    return list(dict.fromkeys(below))
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, dict):
-        return "a section"
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+        rule = _keys()[path].metadata["rule"]
+        # Text rules take the variable as it is (empty: null), the others read it as YAML.
+        value, faults = (text or None, []) if rule.is_text else strict_yaml.parse(text)
+        if faults:
+            problems.append(Problem(variable, shown(text), rule.allowed))
+        else:
+            yield path, _Given(value, variable, Path.cwd())
 
 
 @cache

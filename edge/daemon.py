@@ -8,12 +8,14 @@ import os
 import signal
 import socket
 import time
+from collections import deque
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from edge import __version__
 from edge import config as configuration
 from edge.classifier import StepClassifier
+from edge.errors import OutboxError
 from edge.health import Health
 from edge.imu import open_imu
 from edge.outbox import Outbox
@@ -28,12 +30,16 @@ if TYPE_CHECKING:
     from edge.config import Config, Sensor
     from edge.imu import Imu
     from edge.payloads import Quality
+    from edge.types import StepEvent
 
 log = logging.getLogger("footfall")
 
 SENSOR_SILENT_S = 2.0
 """No sample for so long: the sensor is gone as far as anyone who reads the count is concerned."""
 CLOSE_TIMEOUT_S = 5.0
+STORE_RETRY_S = 1.0
+MAX_WAITING = 100_000
+"""Steps held in memory while the disk is full: about 20 MB, a day of walking without a pause."""
 
 
 def command(arguments: Namespace) -> int:
@@ -53,10 +59,10 @@ def run(config: Config, *, open_source: Callable[[Sensor], Imu] = open_imu) -> i
     health = Health(os.environ)
     classifier = StepClassifier(config.model.path, int8_only=config.model.int8_only, observe=health.inference)
     with ExitStack() as stack:
-        outbox = Outbox(config.outbox.path, max_age_h=config.outbox.max_age_h, max_bytes=config.outbox.max_bytes)
-        stack.callback(outbox.close)
         imu = open_source(config.sensor)
         stack.callback(imu.close)
+        outbox = Outbox(config.outbox.path, max_age_h=config.outbox.max_age_h, max_bytes=config.outbox.max_bytes)
+        stack.callback(outbox.close)
         health.sensor_counters = lambda: totals(imu.counters())
         publisher = Publisher(config, describe(config, classifier, imu, outbox), health)
         publisher.start()
@@ -64,6 +70,8 @@ def run(config: Config, *, open_source: Callable[[Sensor], Imu] = open_imu) -> i
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: imu.close())
         health.systemd.ready(f"counting steps from {imu.name}")
+        if config.mqtt.home_assistant:
+            log.warning("mqtt.home_assistant has no effect yet: discovery is not built")
         log.info("counting steps from %s at %g Hz, %d so far", imu.name, imu.sampling_rate_hz, outbox.total)
         count_steps(imu, Pipeline(classifier, source_rate_hz=imu.sampling_rate_hz), outbox, publisher, health)
         health.systemd.stopping()
@@ -74,20 +82,66 @@ def run(config: Config, *, open_source: Callable[[Sensor], Imu] = open_imu) -> i
 def count_steps(imu: Imu, pipeline: Pipeline, outbox: Outbox, publisher: Publisher, health: Health) -> None:
     """Everything the daemon does once it runs: each step is durable before it is offered to the broker."""
     heard_s = time.monotonic()
+    shelf = Shelf(outbox)
     for batch, steps in detect(imu, pipeline):
         now_s = time.monotonic()
         heard_s = now_s if batch is None or len(batch.time_s) else heard_s
-        for step in steps:
-            outbox.append(step, time.time() - (now_s - step.time_s))
-            log.debug("step %d at %.3f s, confidence %.2f", outbox.total, step.time_s, step.confidence)
-        publisher.quality = quality(now_s - heard_s)
-        publisher.drain(outbox)
+        shelf.store([(step, time.time() - (now_s - step.time_s)) for step in steps])
+        publisher.quality = quality(now_s - heard_s, is_storing=not shelf.waiting)
+        drain(publisher, outbox)
         health.beat()
+    if shelf.waiting or shelf.dropped:
+        log.error("%d steps could not be stored: free some disk space", len(shelf.waiting) + shelf.dropped)
 
 
-def quality(silent_s: float) -> Quality:
+def drain(publisher: Publisher, outbox: Outbox) -> None:
+    """Send what waits; a disk that does not answer right now is asked again in the next turn."""
+    try:
+        publisher.drain(outbox)
+    except OutboxError as error:
+        if not error.transient:
+            raise
+        log.debug("%s", error)
+
+
+class Shelf:
+    """Holds steps that the disk does not take right now, in order, until it does."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.waiting: deque[tuple[StepEvent, float]] = deque()
+        self.dropped = 0
+        self._outbox = outbox
+        self._retry_s = 0.0
+
+    def store(self, steps: list[tuple[StepEvent, float]]) -> None:
+        """Store what waits and these steps (with their wall times); raises OutboxError if that can never work."""
+        had_waiting = bool(self.waiting)
+        self.waiting.extend(steps)
+        if had_waiting and time.monotonic() < self._retry_s:
+            return
+        try:
+            while self.waiting:
+                self._outbox.append(*self.waiting[0])
+                self.waiting.popleft()
+        except OutboxError as error:
+            if not error.transient:
+                raise
+            self._retry_s = time.monotonic() + STORE_RETRY_S
+            if not had_waiting:
+                log.error("%s; steps wait in memory", error)  # noqa: TRY400  one line, not a traceback
+            while len(self.waiting) > MAX_WAITING:
+                self.waiting.popleft()
+                self.dropped += 1
+        else:
+            if had_waiting:
+                log.info("the outbox takes steps again")
+
+
+def quality(silent_s: float, *, is_storing: bool = True) -> Quality:
     """Return what the count is worth when the sensor has been silent for so long."""
-    return "no_sensor" if silent_s > SENSOR_SILENT_S else "ok"
+    if silent_s > SENSOR_SILENT_S:
+        return "no_sensor"
+    return "ok" if is_storing else "degraded"
 
 
 def totals(counters: Mapping[str, int]) -> dict[str, int]:

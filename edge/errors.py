@@ -28,4 +28,11 @@ class ImuError(FootfallError, OSError):
 
 
 class OutboxError(FootfallError, OSError):
-    """The outbox file cannot be opened or written."""
+    """The outbox file cannot be opened or written.
+
+    transient: it may work later without anybody touching the file (a full disk, an I/O error, a file in use).
+    """
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient

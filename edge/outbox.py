@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
+import math
 import re
+import shutil
 import sqlite3
 import time
 import uuid
@@ -21,7 +22,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from edge.errors import OutboxError
+from edge import outbox_file
+from edge.outbox_file import TOTAL, beside, explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,25 +33,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1
-_SCHEMA = f"""
-CREATE TABLE step (
-    total INTEGER PRIMARY KEY, boot_id TEXT NOT NULL, seq INTEGER NOT NULL, ts_ms INTEGER NOT NULL,
-    stored_s REAL NOT NULL, confidence REAL NOT NULL, cadence_spm REAL
-);
-CREATE TABLE day (date TEXT PRIMARY KEY, steps INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-PRAGMA user_version = {_VERSION};
-"""
 _DROP_AT_ONCE = 64
+_BOOT_ID = re.compile(r"[0-9a-f-]{36}")
+_TIMES_MS = (-62_135_510_400_000, 253_402_214_400_000)  # what datetime can write, less a day for the time zone
 _PENDING = """
 SELECT total, boot_id, seq, ts_ms, stored_s, confidence, cadence_spm FROM step WHERE total > ? ORDER BY total LIMIT ?
 """
-
-# The total is kept as twelve digits right behind its name, so that it can still be read out of the raw bytes of a
-# file that SQLite no longer opens; it only grows, so the largest number found is the newest.
-_TOTAL = "lifetime_total"
-_TOTAL_IN_BYTES = re.compile(_TOTAL.encode() + rb"(\d{12})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +76,17 @@ class Outbox:
         self._max_bytes = max_bytes
         self._clock = clock
         self._last: OutboxRow | None = None
-        with _explained(path):
+        self._closed = False
+        with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = _open(path)
-            self._total = int(self._meta(_TOTAL, "0"))
-            self._dropped = int(self._meta("dropped", "0"))
-            last = self._meta("last_ts_ms", "")
-            self._last_ts_ms = int(last) if last else None
-            self._depth = int(self._db.execute("SELECT count(*) FROM step").fetchone()[0])
+            self._db, shown = outbox_file.open_file(path)
+            self._files = self._identities()
+            self._total = self._restored_total(shown)
+            self._dropped = self._meta("dropped") or 0
+            last_ts_ms = self._meta("last_ts_ms")
+            self._last_ts_ms = last_ts_ms if _is_time(last_ts_ms) else None
+            self._depth = self._count_rows()
+            self._drop_impossible()
 
     @property
     def total(self) -> int:
@@ -127,7 +119,10 @@ class Outbox:
         return self._last_ts_ms
 
     def append(self, event: StepEvent, wall_time_s: float) -> OutboxRow:
-        """Store a step that happened at `wall_time_s` (epoch seconds); on the disk when this returns."""
+        """Store a step that happened at `wall_time_s` (epoch seconds); on the disk when this returns.
+
+        After an OutboxError nothing of the step is stored; if it is transient, append may be called again with it.
+        """
         row = OutboxRow(
             total=self._total + 1,
             boot_id=self.boot_id,
@@ -147,7 +142,7 @@ class Outbox:
                 "INSERT INTO day VALUES (?, 1) ON CONFLICT (date) DO UPDATE SET steps = steps + 1",
                 (_local_date(wall_time_s),),
             )
-            self._set_meta(_TOTAL, f"{row.total:012d}")
+            self._set_meta(TOTAL, f"{row.total:012d}")
             self._set_meta("last_ts_ms", str(row.ts_ms))
             dropped = self._drop_beyond_bounds(wall_time_s)
         self._last, self._total, self._last_ts_ms = row, row.total, row.ts_ms
@@ -156,9 +151,20 @@ class Outbox:
         return row
 
     def pending(self, limit: int, *, after: int = 0) -> list[OutboxRow]:
-        """Return the oldest rows, in order, at most `limit`, whose total is greater than `after`."""
-        with _explained(self.path):
-            return [OutboxRow(*row) for row in self._db.execute(_PENDING, (after, limit))]
+        """Return the oldest rows, in order, at most `limit`, whose total is greater than `after`.
+
+        Rows that the disk has spoilt are dropped and counted: nobody could read them, and they would come up for ever.
+        """
+        self._keep_the_file()
+        while True:
+            with explained(self.path):
+                found = [OutboxRow(*row) for row in self._db.execute(_PENDING, (after, limit))]
+            rows = [row for row in found if _is_sound(row)]
+            if len(rows) == len(found):
+                return rows
+            self._drop_unreadable([row.total for row in found if not _is_sound(row)])
+            if rows:
+                return rows
 
     def acknowledge(self, rows: Iterable[OutboxRow]) -> None:
         """Remove rows that the broker has taken; rows that are gone already do no harm."""
@@ -170,9 +176,9 @@ class Outbox:
 
     def today(self, wall_time_s: float) -> int:
         """Count the steps so far on the local date of `wall_time_s`."""
-        with _explained(self.path):
+        with explained(self.path):
             found = self._db.execute("SELECT steps FROM day WHERE date = ?", (_local_date(wall_time_s),)).fetchone()
-        return int(found[0]) if found else 0
+        return found[0] if found and isinstance(found[0], int) else 0
 
     def age_s(self, row: OutboxRow, wall_time_s: float) -> float:
         """Seconds since the step: exact for this boot_id, whatever the wall clock did; by the wall clock before."""
@@ -182,27 +188,23 @@ class Outbox:
 
     def close(self) -> None:
         """Close the file; nothing is lost without it."""
-        with _explained(self.path):
-            self._db.close()
+        if self._closed:
+            return
+        self._closed = True
+        with explained(self.path):
+            try:
+                self._keep_the_file()
+            finally:
+                self._db.close()
 
     def _drop_beyond_bounds(self, wall_time_s: float) -> int:
         """Drop the oldest rows while they are too old or the file too large; return how many."""
-        dropped = 0
-        while (oldest := self.pending(1)) and self.age_s(oldest[0], wall_time_s) > self._max_age_s:
-            dropped += self._db.execute(
-                "DELETE FROM step WHERE total IN (SELECT total FROM step ORDER BY total LIMIT ?)"
-                " AND CASE boot_id WHEN ? THEN stored_s < ? ELSE ts_ms < ? END",
-                (
-                    _DROP_AT_ONCE,
-                    self.boot_id,
-                    self._clock() - self._max_age_s,
-                    (wall_time_s - self._max_age_s) * 1000.0,
-                ),
-            ).rowcount
+        oldest_s = self._clock() - self._max_age_s, (wall_time_s - self._max_age_s) * 1000.0
+        dropped = self._delete_oldest(
+            "CASE boot_id WHEN ? THEN stored_s < ? ELSE ts_ms < ? END", self.boot_id, *oldest_s
+        )
         while self._used_bytes() > self._max_bytes:
-            rows = self._db.execute(
-                "DELETE FROM step WHERE total IN (SELECT total FROM step ORDER BY total LIMIT ?)", (_DROP_AT_ONCE,)
-            ).rowcount
+            rows = self._delete_batch("TRUE")
             if rows == 0:
                 break
             dropped += rows
@@ -210,22 +212,119 @@ class Outbox:
             self._set_meta("dropped", str(self._dropped + dropped))
         return dropped
 
+    def _delete_oldest(self, condition: str, *values: object) -> int:
+        """Delete from the front of the queue for as long as whole batches meet the condition; return how many."""
+        dropped = rows = self._delete_batch(condition, *values)
+        while rows == _DROP_AT_ONCE:
+            rows = self._delete_batch(condition, *values)
+            dropped += rows
+        return dropped
+
+    def _delete_batch(self, condition: str, *values: object) -> int:
+        return self._db.execute(
+            f"DELETE FROM step WHERE total IN (SELECT total FROM step ORDER BY total LIMIT {_DROP_AT_ONCE})"  # noqa: S608
+            f" AND {condition}",
+            values,
+        ).rowcount
+
+    def _drop_unreadable(self, totals: list[int]) -> None:
+        with self._transaction(durable=False):
+            for total in totals:
+                self._db.execute("DELETE FROM step WHERE total = ?", (total,))
+            self._set_meta("dropped", str(self._dropped + len(totals)))
+        self._depth -= len(totals)
+        self._dropped += len(totals)
+        log.error(
+            "outbox %s: %d unreadable steps dropped, total %d first: check the disk", self.path, len(totals), totals[0]
+        )
+
+    def _drop_impossible(self) -> None:
+        """Drop rows that claim totals still to come, which a spoilt key may do: they would block the real ones."""
+        ahead = [
+            row[0] for row in self._db.execute("SELECT total FROM step WHERE total > ? OR total < 1", (self._total,))
+        ]
+        if ahead:
+            self._drop_unreadable(ahead)
+
+    def _restored_total(self, shown: int) -> int:
+        """Return the lifetime total; where the file says less than its own bytes show, raise it to that.
+
+        The count may be lost where it is kept, in a spoilt page or in a log that SQLite could not read to its end; the
+        days and the rows are witnesses of their own, and agree where neither is spoilt.
+        """
+        stored = self._meta(TOTAL)
+        rows, days = (
+            int(self._db.execute(question).fetchone()[0] or 0)
+            for question in ("SELECT max(total) FROM step", "SELECT sum(steps) FROM day")
+        )
+        total = max(stored or 0, shown, min(rows, days) if stored is not None else days)
+        if stored == total:
+            return total
+        kept = ""
+        if total - (stored or 0) > 1:  # a single one was being written when the power went: no damage
+            kept = f"; SQLite's log is kept as {self._copy_log()}"
+        log.warning(
+            "outbox %s: the lifetime total was %s and has been %d: raised, but steps that waited may be lost%s",
+            self.path, stored, total, kept,
+        )  # fmt: skip
+        with self._transaction(durable=True):
+            self._set_meta(TOTAL, f"{total:012d}")
+        return total
+
+    def _copy_log(self) -> str:
+        log_file = beside(self.path, "-wal")
+        if not log_file.exists():
+            return "nothing, there is none"
+        return str(shutil.copyfile(log_file, beside(outbox_file.free_aside(self.path), "-wal")))
+
+    def _identities(self) -> list[tuple[int, int] | None]:
+        return [outbox_file.identity(beside(self.path, suffix)) for suffix in ("", "-wal")]
+
+    def _keep_the_file(self) -> None:
+        """Write the file anew if somebody has deleted or replaced it: nothing else would notice before a restart."""
+        try:
+            now = self._identities()
+        except OSError:  # we may not look: then nobody knows
+            return
+        if now == self._files:
+            return
+        with explained(self.path):
+            replaced = now[0] not in (None, self._files[0])
+            if replaced and now[1] == self._files[1]:
+                # Our log beside a stranger's database: SQLite would play it into that.
+                beside(self.path, "-wal").unlink(missing_ok=True)
+            self._db = outbox_file.rewrite(self._db, self.path, total=self._total, replaced=replaced)
+            self._files = self._identities()
+            self._depth = self._count_rows()
+        log.error(
+            "outbox %s was deleted or replaced while in use: written anew; lifetime total %d, %d steps wait",
+            self.path, self._total, self._depth,
+        )  # fmt: skip
+
     def _used_bytes(self) -> int:
         pages, free, size = (
             self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
         )
         return int((pages - free) * size)
 
-    def _meta(self, name: str, default: str) -> str:
+    def _meta(self, name: str) -> int | None:
+        """Return a number that was kept; None where there is none any more."""
         found = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return str(found[0]) if found else default
+        text = str(found[0]) if found else ""
+        return int(text) if re.fullmatch(r"-?[0-9]{1,15}", text) else None
+
+    def _count_rows(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM step").fetchone()[0])
 
     def _set_meta(self, name: str, value: str) -> None:
         self._db.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = ?2", (name, value))
 
     @contextlib.contextmanager
     def _transaction(self, *, durable: bool) -> Iterator[None]:
-        with _explained(self.path):
+        self._keep_the_file()
+        with explained(self.path):
+            if self._db.in_transaction:  # a failed one that could not even be rolled back then
+                self._db.execute("ROLLBACK")
             self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -237,95 +336,23 @@ class Outbox:
                 raise
 
 
+def _is_sound(row: OutboxRow) -> bool:
+    """Whether a row's values are such as append stores: the disk may change them, and SQLite takes any type."""
+    numbers = (row.stored_s, row.confidence, 0.0 if row.cadence_spm is None else row.cadence_spm)
+    return (
+        isinstance(row.boot_id, str)
+        and _BOOT_ID.fullmatch(row.boot_id) is not None
+        and isinstance(row.seq, int)
+        and row.seq > 0
+        and _is_time(row.ts_ms)
+        and all(isinstance(number, float) and math.isfinite(number) for number in numbers)
+        and 0.0 <= row.confidence <= 1.0
+    )
+
+
+def _is_time(ms: object) -> bool:
+    return isinstance(ms, int) and _TIMES_MS[0] <= ms <= _TIMES_MS[1]
+
+
 def _local_date(wall_time_s: float) -> str:
     return datetime.fromtimestamp(wall_time_s).astimezone().date().isoformat()
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    """Open or create the file; a damaged one is moved aside and its total carried over."""
-    logged = _shown_total(_beside(path, "-wal"))  # before SQLite sees it: a log it cannot use, it deletes
-    aside = _beside(path, ".damaged")
-    try:
-        # No file, but a damaged one: the power went right after it was moved aside.
-        return _connect(path, logged if path.exists() else max(logged, _shown_total(aside)))
-    except sqlite3.DatabaseError as error:
-        if not _is_damage(error):
-            raise
-        damage = error
-    total = max(logged, _shown_total(path))
-    for suffix in ("-wal", ""):  # the log first: whatever stays behind must not be replayed into the new file
-        if _beside(path, suffix).exists():
-            os.replace(_beside(path, suffix), _beside(aside, suffix))  # noqa: PTH105  says that it overwrites
-    log.error(
-        "outbox %s is damaged (%s): moved to %s, starting a new one; the lifetime total goes on from %d",
-        path, damage, aside, total,
-    )  # fmt: skip
-    return _connect(path, total)
-
-
-def _connect(path: Path, total: int) -> sqlite3.Connection:
-    """Open the file; `total` is where an empty one starts to count."""
-    db = sqlite3.connect(path, timeout=1.0, isolation_level=None)
-    try:
-        # Exclusive: two daemons on one file would send every step twice, and no shared memory is needed.
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        db.execute("PRAGMA journal_mode = WAL")
-        _prepare(db, path, total)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _prepare(db: sqlite3.Connection, path: Path, total: int) -> None:
-    """Create the tables in an empty file; refuse a foreign or a damaged one."""
-    version = int(db.execute("PRAGMA user_version").fetchone()[0])
-    tables = int(db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
-    if version == 0 and tables == 0:
-        db.executescript(f"BEGIN; {_SCHEMA}")
-        db.execute("INSERT INTO meta VALUES (?, ?)", (_TOTAL, f"{total:012d}"))
-        db.execute("COMMIT")
-    elif version != _VERSION:
-        wanted = f"found version {version}, wanted {_VERSION}"
-        raise OutboxError(f"{path} is no outbox of this Footfall ({wanted}): set outbox.path to another file")
-    elif (found := str(db.execute("PRAGMA quick_check(1)").fetchone()[0])) != "ok":
-        raise _Damaged(found)
-
-
-class _Damaged(sqlite3.DatabaseError):
-    """SQLite's own check found the file inconsistent."""
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
-    return isinstance(error, _Damaged) or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _shown_total(path: Path) -> int:
-    """Return the largest lifetime total in the raw bytes of a file; 0 where there is none."""
-    if not path.is_file():
-        return 0
-    return max((int(digits) for digits in _TOTAL_IN_BYTES.findall(path.read_bytes())), default=0)
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the file system say into an OutboxError."""
-    try:
-        yield
-    except OutboxError:
-        raise
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        remedy = {
-            sqlite3.SQLITE_BUSY: "another footfall has it open: stop it first, or set outbox.path",
-            sqlite3.SQLITE_FULL: "free some disk space",
-            sqlite3.SQLITE_CORRUPT: "restart footfall: it moves a damaged outbox aside",
-        }.get(code, "check the disk, and that outbox.path is a file that this user may write")
-        raise OutboxError(f"outbox {path}: {error}; {remedy}") from error
-    except OSError as error:
-        raise OutboxError(f"outbox {path}: {error.strerror}; set outbox.path to a file this user may write") from error

@@ -15,10 +15,11 @@ from edge.types import SampleBatch, StepEvent
 from edge.windowing import SlidingWindow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from edge.classifier import StepClassifier
     from edge.imu import Imu
+    from edge.types import FloatArray, Window
 
 MIN_SEGMENT_SAMPLES = 2
 
@@ -27,11 +28,19 @@ class Pipeline:
     """From sample batches to step events.
 
     source_rate_hz: the nominal rate of the source; the samples' own times decide.
+    observe: called with every window and the model's answers to it.
     The events depend on the samples alone, not on how they were cut into batches nor on when they were read.
     """
 
-    def __init__(self, classifier: StepClassifier, *, source_rate_hz: float) -> None:
+    def __init__(
+        self,
+        classifier: StepClassifier,
+        *,
+        source_rate_hz: float,
+        observe: Callable[[Window, FloatArray], None] | None = None,
+    ) -> None:
         model = classifier.manifest
+        self._observe = observe
         self._classifier = classifier
         self._resampler = Resampler(
             sampling_rate_hz=model.sampling_rate_hz, source_rate_hz=source_rate_hz, columns=model.columns
@@ -76,6 +85,8 @@ class Pipeline:
     def _steps(self, batch: SampleBatch) -> Iterator[StepEvent]:
         for window in self._windows.push(self._resampler.push(batch)):
             probability = self._classifier.probability(window.data)
+            if self._observe is not None:
+                self._observe(window, probability)
             yield from self._detector.push(window, probability)
 
     def _rest_after(self, batch: SampleBatch) -> SampleBatch:

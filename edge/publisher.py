@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from edge import payloads
+from edge.errors import OutboxError
 from edge.mqtt import Backoff, Complaints, Link, Will
 from edge.payloads import OFFLINE, ONLINE, DeviceInfo, Quality, State
 
@@ -28,6 +29,7 @@ _BATCH_ROWS = 200
 _STATE_EVERY_S = 5.0
 _CADENCE_HOLD_S = 5.0  # no step for so long: not walking any more
 _REFUSED_PAUSE_S = 60.0
+_REMOVE_AGAIN_S = 1.0
 _CLOSE_POLL_S = 0.01
 
 
@@ -59,7 +61,8 @@ class Publisher:
         self._link = Link(config.mqtt, client_id, will, environ, backoff=backoff, clock=clock)
         self._complaints = Complaints(clock)
         self._next_state_s = self._next_health_s = -float("inf")
-        self._rows_from_s = -float("inf")
+        self._rows_from_s = self._remove_from_s = -float("inf")
+        self._taken: list[OutboxRow] = []
         self._begin(None)
 
     @property
@@ -85,8 +88,9 @@ class Publisher:
             self._begin(session)
         if session is None:
             return
+        self._send_birth()
+        self._send_rows(outbox)  # before the total that counts them in
         self._send_status(outbox)
-        self._send_rows(outbox)
 
     def close(self, outbox: Outbox, *, timeout_s: float = 3.0) -> None:
         """Send what is left, say offline, disconnect; takes timeout_s at most, broker or not."""
@@ -117,16 +121,27 @@ class Publisher:
         """Take the rows that the broker has acknowledged out of the outbox."""
         if self._session is None:
             return
-        taken: list[OutboxRow] = []
         while self._session.acks:
             ack = self._session.acks.popleft()
             name, rows = self._in_flight.pop(ack.mid, ("", ()))
             if ack.accepted:
-                taken += rows
+                self._taken += rows
             elif rows:
                 self._refused(name)
-        if taken:
-            outbox.acknowledge(taken)
+        if self._taken and self._clock() >= self._remove_from_s:
+            self._remove(outbox)
+
+    def _remove(self, outbox: Outbox) -> None:
+        """Remove what was taken; a disk that is full for now must not stop the pipeline."""
+        try:
+            outbox.acknowledge(self._taken)
+        except OutboxError as error:
+            if not error.transient:
+                raise
+            self._complaints.log(f"{error}; steps that were delivered cannot be removed yet")
+            self._remove_from_s = self._clock() + _REMOVE_AGAIN_S
+        else:
+            self._taken = []
 
     def _refused(self, name: str) -> None:
         """Keep what the broker does not want, and offer it again later: somebody may mend its ACL."""
@@ -167,10 +182,12 @@ class Publisher:
                 return count
         return count + 1
 
-    def _send_status(self, outbox: Outbox) -> None:
+    def _send_birth(self) -> None:
         if "info" not in self._sent:
             self._publish("availability", ONLINE, retain=True)
             self._retain("info", self._info, payloads.info(self._info))
+
+    def _send_status(self, outbox: Outbox) -> None:
         if not any(name == "steps" for name, _ in self._in_flight.values()):
             self._retain("steps", outbox.total, payloads.steps(outbox.total))
         now_s = self._clock()

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
-from dataclasses import dataclass, field
+import os
+import stat
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from edge import recording_csv
 from edge.errors import RecordingError
-from edge.recording_checks import RATE_RANGE_HZ, check_samples, check_steps
+from edge.recording_checks import (
+    MIN_SAMPLES,
+    RATE_RANGE_HZ,
+    brief,
+    check_activity,
+    check_intervals,
+    check_names,
+    check_samples,
+    check_steps,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 STEPS_KNOWN = ("all", "bouts", "zero", "quasi", "none", "count")
 """How far the step labels can be trusted; see Recording.steps_known."""
@@ -27,7 +36,8 @@ _LABEL_SUFFIX = ".steps.csv"
 _TEXT_KEYS = ("dataset", "subject", "placement")
 _OWN_KEYS = {"imu", "fs", "steps", "steps_known", "label_intervals", "activity", "activity_names", *_TEXT_KEYS}
 _SCALAR_KINDS = "fiubU"
-_NPZ_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, OSError, NotImplementedError)
+_NUMPY_OWN_KEYS = {"file", "args", "kwds", "allow_pickle"}  # numpy.savez keeps these names for itself
+_MAX_NPZ_BYTES = 2**31
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +72,32 @@ class Recording:
         """Seconds from the first sample to one period after the last, to the nanosecond."""
         return round(float(self.time_s[-1]) + 1.0 / self.sampling_rate_hz, 9)
 
+    def first(self, seconds: float) -> Recording:
+        """Return the first so many seconds, with the labels that lie in them.
+
+        Labels that make no sense for a part (`count`, or `bouts` of which none is left) are given up. Raises
+        RecordingError if less than MIN_SAMPLES samples are left.
+        """
+        samples = int(np.searchsorted(self.time_s, seconds))
+        if samples < min(MIN_SAMPLES, len(self.time_s)):
+            raise RecordingError(f"{self.name}: {samples} samples in {seconds:g} s; at least {MIN_SAMPLES} are needed")
+        intervals, steps, known = self.label_intervals, self.steps, self.steps_known
+        if samples < len(self.time_s):
+            steps = None if steps is None else steps[steps < seconds]
+            if intervals is not None:
+                intervals = np.minimum(intervals[intervals[:, 0] < seconds], seconds)
+            if known == "count" or (known == "bouts" and (intervals is None or not len(intervals))):
+                steps, known = None, "none"
+        return replace(
+            self,
+            time_s=self.time_s[:samples],
+            imu=self.imu[:samples],
+            steps=steps,
+            steps_known=known,
+            label_intervals=intervals if intervals is not None and len(intervals) else None,
+            activity=None if self.activity is None else self.activity[:samples],
+        )
+
 
 def load(path: str | Path) -> Recording:
     """Read an `.npz`, `.csv` or `.csv.gz` recording.
@@ -69,30 +105,42 @@ def load(path: str | Path) -> Recording:
     Raises RecordingError, naming the place and the way out, for anything that is not a recording in SI units.
     """
     path = Path(path)
+    status = _status(path)
     if path.name.endswith(_LABEL_SUFFIX):
         raise RecordingError(f"{path}: this is a label file; give the recording beside it")
     if not path.name.endswith(SUFFIXES):
         raise RecordingError(f"{path}: not a recording; allowed are files that end in {', '.join(SUFFIXES)}")
-    if not path.is_file():
-        what = "is a directory" if path.is_dir() else "no such file"
+    if not stat.S_ISREG(status.st_mode):
+        what = "is a directory" if stat.S_ISDIR(status.st_mode) else "is no regular file"
         raise RecordingError(f"{path}: {what}; give a file that ends in {', '.join(SUFFIXES)}")
-    return _load_npz(path) if path.suffix == ".npz" else _load_csv(path)
+    with np.errstate(all="ignore"):  # what is too large is refused by name, not by numpy's warning
+        return _load_npz(path) if path.suffix == ".npz" else _load_csv(path)
 
 
 def find_recordings(paths: Iterable[str | Path]) -> list[Path]:
     """Files as given, and every recording below each directory, sorted; label files are left out.
 
-    Raises RecordingError for a path that does not exist and for a directory without a recording.
+    Raises RecordingError for a path that does not exist and for a directory that cannot be read or holds no recording.
     """
     found: list[Path] = []
     for path in map(Path, paths):
-        if not path.exists():
-            raise RecordingError(f"{path}: no such file or directory")
-        inside = sorted(p for p in path.rglob("*") if _is_recording(p)) if path.is_dir() else [path]
+        is_directory = stat.S_ISDIR(_status(path).st_mode)
+        inside = sorted(_below(path)) if is_directory else [path]
         if not inside:
             raise RecordingError(f"{path}: no recording in this directory; looked for *{', *'.join(SUFFIXES)}")
         found += inside
     return found
+
+
+def save(path: str | Path, recording: Recording) -> Path:
+    """Write a recording in the format that can hold it; return the path, which is the one given plus a suffix.
+
+    `.npz` where the samples are evenly spaced, otherwise `.csv.gz`, which keeps no `activity`.
+    """
+    suffix = ".npz" if _is_even(recording) else ".csv.gz"
+    target = Path(f"{path}{suffix}")
+    (save_npz if suffix == ".npz" else save_csv)(target, recording)
+    return target
 
 
 def save_npz(path: str | Path, recording: Recording) -> None:
@@ -100,10 +148,9 @@ def save_npz(path: str | Path, recording: Recording) -> None:
 
     Raises RecordingError if the sample times are not i / sampling_rate_hz.
     """
-    expected_s = np.arange(len(recording.imu)) / recording.sampling_rate_hz
-    if np.max(np.abs(recording.time_s - expected_s)) > 0.5 / recording.sampling_rate_hz:
+    if not _is_even(recording):
         raise RecordingError(f"{path}: an .npz keeps no sample times and these are uneven; save a .csv instead")
-    keys: dict[str, Any] = dict(recording.metadata)
+    keys: dict[str, Any] = {f"{key}_" if key in _NUMPY_OWN_KEYS else key: v for key, v in recording.metadata.items()}
     keys |= {"imu": recording.imu, "fs": recording.sampling_rate_hz, "steps_known": recording.steps_known}
     keys |= {key: getattr(recording, key) for key in _TEXT_KEYS if getattr(recording, key)}
     optional = {"steps": recording.steps, "label_intervals": recording.label_intervals, "activity": recording.activity}
@@ -131,8 +178,28 @@ def recording_name(path: Path) -> str:
     return next(path.name.removesuffix(suffix) for suffix in reversed(SUFFIXES) if path.name.endswith(suffix))
 
 
-def _is_recording(path: Path) -> bool:
-    return path.name.endswith(SUFFIXES) and not path.name.endswith(_LABEL_SUFFIX) and path.is_file()
+def _is_even(recording: Recording) -> bool:
+    expected_s = np.arange(len(recording.imu)) / recording.sampling_rate_hz
+    return bool(np.max(np.abs(recording.time_s - expected_s)) <= 0.5 / recording.sampling_rate_hz)
+
+
+def _status(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:
+        reason = "no such file or directory" if isinstance(error, FileNotFoundError) else error.strerror
+        raise RecordingError(f"{brief(path, 300)}: {reason}; check the path and its permissions") from error
+
+
+def _below(directory: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise RecordingError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions") from error
+
+    for folder, _, names in os.walk(directory, onerror=refuse):
+        for name in names:
+            # os.path: a file that may not even be looked at is none, whatever the version of Python.
+            if name.endswith(SUFFIXES) and not name.endswith(_LABEL_SUFFIX) and os.path.isfile(f"{folder}/{name}"):  # noqa: PTH113
+                yield Path(folder, name)
 
 
 def _load_npz(path: Path) -> Recording:
@@ -141,10 +208,7 @@ def _load_npz(path: Path) -> Recording:
     imu = _imu(path, arrays["imu"])
     time_s = np.arange(len(imu)) / rate_hz
     check_samples(path, time_s, imu, lambda sample: f"sample {sample}")
-    texts = {key: str(value) for key, value in arrays.items() if value.ndim == 0 and value.dtype.kind in _SCALAR_KINDS}
-    activity = arrays.get("activity")
-    if activity is not None and activity.shape != (len(imu),):
-        raise RecordingError(f"{path}: 'activity' has shape {list(activity.shape)}; allowed is [{len(imu)}], as 'imu'")
+    texts = {key: _text(value) for key, value in arrays.items() if not value.ndim and value.dtype.kind in _SCALAR_KINDS}
     return _recording(
         path,
         time_s=time_s,
@@ -153,8 +217,8 @@ def _load_npz(path: Path) -> Recording:
         texts=texts,
         steps=arrays.get("steps"),
         label_intervals=arrays.get("label_intervals"),
-        activity=None if activity is None else activity.astype(np.int64),
-        activity_names=tuple(map(str, arrays.get("activity_names", ()))),
+        activity=check_activity(path, arrays.get("activity"), len(imu)),
+        activity_names=check_names(path, arrays.get("activity_names")),
     )
 
 
@@ -189,7 +253,7 @@ def _recording(
 ) -> Recording:
     known = texts.get("steps_known", "none" if steps is None else "all")
     if known not in STEPS_KNOWN:
-        raise RecordingError(f"{path}: steps_known is {known!r}; allowed are {', '.join(STEPS_KNOWN)}")
+        raise RecordingError(f"{path}: steps_known is {brief(known)!r}; allowed are {', '.join(STEPS_KNOWN)}")
     recording = Recording(
         path=path,
         name=recording_name(path),
@@ -198,7 +262,7 @@ def _recording(
         sampling_rate_hz=rate_hz,
         steps=None if known == "none" else check_steps(path, steps, known, float(time_s[-1])),
         steps_known=known,
-        label_intervals=_intervals(path, label_intervals),
+        label_intervals=check_intervals(path, label_intervals),
         activity=activity,
         activity_names=activity_names,
         metadata={key: value for key, value in texts.items() if key not in {*_OWN_KEYS, "sampling_rate_hz"}},
@@ -211,12 +275,13 @@ def _recording(
 
 def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {key: np.asarray(archive[key]) for key in archive.files}
-    except TypeError:  # an array is no context manager
-        raise RecordingError(f"{path}: holds a single array; save with numpy.savez(imu=…, fs=…)") from None
-    except _NPZ_DAMAGE as error:
-        raise RecordingError(f"{path}: not a readable .npz ({error}); it may be cut off: copy it again") from error
+        file = path.open("rb")
+    except OSError as error:
+        raise RecordingError(
+            f"{path}: cannot be opened ({error.strerror}); check the path and its permissions"
+        ) from error
+    with file:
+        arrays = _npz_arrays(path, file)
     for key in ("imu", "fs"):
         if key not in arrays:
             has = ", ".join(sorted(arrays)) or "nothing"
@@ -224,10 +289,42 @@ def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
+def _npz_arrays(path: Path, file: BinaryIO) -> dict[str, npt.NDArray[Any]]:
+    if file.read(2) != b"PK":  # what every zip begins with
+        raise RecordingError(f"{path}: no .npz archive; save with numpy.savez(imu=…, fs=…)")
+    file.seek(0)
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            _refuse_bomb(path, sum(member.file_size for member in archive.zip.infolist()))
+            return {key: np.asarray(archive[key]) for key in archive.files}
+    except RecordingError:
+        raise
+    except MemoryError:
+        raise RecordingError(f"{path}: claims to hold more than fits into the memory; it is damaged") from None
+    except Exception as error:
+        # Whatever else: numpy reads a header as Python text, and a hostile one raises what it likes.
+        if "pickle" in str(error):
+            raise RecordingError(f"{path}: holds Python objects, which are not read; save arrays of numbers") from error
+        raise RecordingError(
+            f"{path}: not a readable .npz ({brief(error)}); it may be cut off: copy it again"
+        ) from error
+
+
+def _refuse_bomb(path: Path, unpacked_bytes: int) -> None:
+    if unpacked_bytes > _MAX_NPZ_BYTES:
+        raise RecordingError(f"{path}: unpacks to more than {_MAX_NPZ_BYTES} bytes; split the recording")
+
+
+def _text(value: npt.NDArray[Any]) -> str:
+    """Text as it may stand in a table or a line of a log."""
+    return "".join(c if c.isprintable() else " " for c in str(value))
+
+
 def _rate_hz(path: Path, value: npt.NDArray[Any]) -> float:
     low_hz, high_hz = RATE_RANGE_HZ
     if value.size != 1 or value.dtype.kind not in "fiu" or not low_hz <= float(value.item()) <= high_hz:
-        raise RecordingError(f"{path}: 'fs' is {value}; allowed is one number from {low_hz:g} to {high_hz:g} Hz")
+        found = value.item() if value.size == 1 else f"an array {list(value.shape)}"
+        raise RecordingError(f"{path}: 'fs' is {brief(found)}; allowed is one number from {low_hz:g} to {high_hz:g} Hz")
     return float(value.item())
 
 
@@ -248,30 +345,19 @@ def _csv_rate_hz(path: Path, table: recording_csv.CsvTable) -> float:
     text = table.metadata.get("sampling_rate_hz")
     if text is None:
         return measured_hz
+    line = f"'# sampling_rate_hz: {brief(text, 40)}'"
     try:
         stated_hz = float(text)
     except ValueError:
-        raise RecordingError(
-            f"{path}: '# sampling_rate_hz: {text}' is not a number; correct or delete the line"
-        ) from None
+        raise RecordingError(f"{path}: {line} is not a number; correct or delete the line") from None
     if not 0.8 < stated_hz / measured_hz < 1.25:
-        raise RecordingError(
-            f"{path}: '# sampling_rate_hz: {text}' but time_s runs at {measured_hz:g} Hz; correct or delete the line"
-        )
+        raise RecordingError(f"{path}: {line} but time_s runs at {measured_hz:g} Hz; correct or delete the line")
     return stated_hz
 
 
 def _csv_intervals(path: Path, text: str) -> npt.NDArray[np.float64]:
     try:
         return np.array(json.loads(text), dtype=np.float64)
-    except (ValueError, TypeError):
-        raise RecordingError(f"{path}: '# label_intervals: {text}' is not a list like [[0.5, 12.0]]") from None
-
-
-def _intervals(path: Path, value: npt.NDArray[Any] | None) -> npt.NDArray[np.float64] | None:
-    if value is None or value.size == 0:
-        return None
-    pairs = np.atleast_2d(value)
-    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "fiu":
-        raise RecordingError(f"{path}: 'label_intervals' has shape {list(value.shape)}; allowed is [M, 2] in seconds")
-    return pairs.astype(np.float64)
+    except (ValueError, TypeError, RecursionError):
+        short = brief(text, 60)
+        raise RecordingError(f"{path}: '# label_intervals: {short}' is not a list like [[0.5, 12.0]]") from None

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     """Where the reader of a message finds sample i: `line 17` of a CSV, `sample 15` of an `.npz`."""
 
 MIN_SAMPLES = 10
+MAX_SAMPLES = 2**25
+"""More would not fit the memory of a small board; at 100 Hz it is close to four days."""
+
+LARGEST = 1e9
+"""Beyond, a number comes from no sensor in any unit, not even as raw counts."""
+
 RATE_RANGE_HZ = (10.0, 8000.0)
 """Below, two steps a second cannot be told apart; above lies no IMU that measures people."""
 
@@ -31,6 +37,52 @@ GYR_LIMIT = 35.0
 """rad/s that 99 % of the samples stay below: 2000 °/s, full scale of nearly every chip."""
 
 _STEP_MARGIN_S = 2.0
+
+
+def brief(text: object, characters: int = 120) -> str:
+    """Return the first line of a text that somebody else wrote, short enough for a message."""
+    line = " ".join(str(text)[: 4 * characters].split())
+    return line if len(line) <= characters else f"{line[: characters - 1]}…"
+
+
+def check_intervals(path: Path, value: npt.NDArray[Any] | None) -> npt.NDArray[np.float64] | None:
+    """Labelled intervals as float64 [M, 2] s; raise RecordingError unless each begins before it ends."""
+    if value is None or value.size == 0:
+        return None
+    pairs = np.atleast_2d(value)
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "fiu":
+        raise RecordingError(f"{path}: 'label_intervals' has shape {list(value.shape)}; allowed is [M, 2] in seconds")
+    good = np.isfinite(pairs).all(axis=1) & (pairs[:, 0] < pairs[:, 1])
+    if not good.all():
+        first = int(np.argmin(good))
+        begin, end = pairs[first]
+        raise RecordingError(
+            f"{path}: label interval {first} is from {begin:g} to {end:g} s; each must begin before it ends"
+        )
+    return pairs.astype(np.float64)
+
+
+def check_activity(path: Path, value: npt.NDArray[Any] | None, samples: int) -> npt.NDArray[np.int64] | None:
+    """Activity codes as int64 [N]; raise RecordingError unless there is a whole number for each sample."""
+    if value is None:
+        return None
+    if value.shape != (samples,):
+        raise RecordingError(f"{path}: 'activity' has shape {list(value.shape)}; allowed is [{samples}], as 'imu'")
+    if value.dtype.kind not in "biuf" or not (np.abs(value) < LARGEST).all() or (value % 1).any():
+        raise RecordingError(
+            f"{path}: 'activity' is {value.dtype}, not whole numbers; save codes, and their meaning as 'activity_names'"
+        )
+    return value.astype(np.int64)
+
+
+def check_names(path: Path, value: npt.NDArray[Any] | None) -> tuple[str, ...]:
+    """Names of the activity codes; raise RecordingError unless they are a list of texts."""
+    if value is None:
+        return ()
+    if value.ndim != 1 or value.dtype.kind != "U":
+        shape = list(value.shape)
+        raise RecordingError(f"{path}: 'activity_names' is {value.dtype} {shape}; allowed is a list of texts")
+    return tuple(map(str, value))
 
 
 def check_samples(path: Path, time_s: npt.NDArray[np.float64], imu: npt.NDArray[np.float32], locate: Locate) -> None:
@@ -92,7 +144,7 @@ def _check_time(path: Path, time_s: npt.NDArray[np.float64], locate: Locate) -> 
 
 
 def _check_present(path: Path, imu: npt.NDArray[np.float32], locate: Locate) -> None:
-    finite = np.isfinite(imu)
+    finite = np.isfinite(imu) & ~(np.abs(imu) > LARGEST)
     if finite.all():
         return
     if not finite[:, :3].any():
@@ -107,7 +159,8 @@ def _check_present(path: Path, imu: npt.NDArray[np.float32], locate: Locate) -> 
     else:
         hint = "a recording without gyroscope has nan in all of gyr_x to gyr_z, one with it has numbers everywhere"
     value = imu[sample, channel]
-    raise RecordingError(f"{path}: {locate(sample)}, column {IMU_CHANNELS[channel]}: {value} is not a number; {hint}")
+    what = "not a number" if not np.isfinite(value) else "no value of a sensor"
+    raise RecordingError(f"{path}: {locate(sample)}, column {IMU_CHANNELS[channel]}: {value:g} is {what}; {hint}")
 
 
 def _check_acc_unit(path: Path, imu: npt.NDArray[np.float32]) -> None:

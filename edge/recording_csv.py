@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO, cast
 import numpy as np
 
 from edge.errors import RecordingError
+from edge.recording_checks import MAX_SAMPLES, brief
 from edge.types import IMU_CHANNELS
 
 if TYPE_CHECKING:
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 COLUMNS = ("time_s", *IMU_CHANNELS)
+MAX_LINE_CHARACTERS = 1_000_000
+"""Longer than any list of label intervals; a few kilobytes of .gz can unpack to a line of gigabytes."""
+
+_STEP = np.dtype([("time_s", np.float64)])  # a record, so that numpy insists on one column
 _ROW = np.dtype([("time_s", np.float64), ("imu", np.float32, (len(IMU_CHANNELS),))])
 _ROW_FORMAT = ",".join(["%.6f"] + ["%.9g"] * len(IMU_CHANNELS))  # nine digits bring a float32 back exactly
 
@@ -36,7 +42,7 @@ class CsvTable:
     def locate(self, sample: int) -> str:
         """Line of the file (counted from 1, as editors do) that holds a sample."""
         with _open(self.path) as file:
-            for index, (line, _) in enumerate(_rows(file)):
+            for index, (line, _) in enumerate(_rows(self.path, file)):
                 if index == sample + 1:  # row 0 is the header
                     return f"line {line}"
         return f"sample {sample}"
@@ -57,11 +63,11 @@ def read(path: Path) -> CsvTable:
 
 def read_steps(path: Path) -> npt.NDArray[np.float64] | None:
     """Step times in s from a label file, None if there is no such file."""
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     with _open(path) as file:
         _read_head(path, file, ("time_s",))
-        return cast("npt.NDArray[np.float64]", _read_numbers(path, file, np.dtype(np.float64), ("time_s",)))
+        return np.ascontiguousarray(_read_numbers(path, file, _STEP, ("time_s",))["time_s"])
 
 
 def write_steps(path: Path, steps: npt.NDArray[np.float64]) -> None:
@@ -106,9 +112,21 @@ def _open(path: Path, mode: str = "rt") -> TextIO:
         ) from error
 
 
-def _rows(file: TextIO) -> Iterator[tuple[int, str]]:
+def _lines(path: Path, file: TextIO) -> Iterator[str]:
+    """Every line; RecordingError where one is too long, or all of them are too many, for a recording."""
+    for _ in range(2 * MAX_SAMPLES):
+        line = file.readline(MAX_LINE_CHARACTERS)
+        if len(line) == MAX_LINE_CHARACTERS:
+            raise RecordingError(f"{path}: a line has more than {MAX_LINE_CHARACTERS} characters; this is no recording")
+        if not line:
+            return
+        yield line
+    raise RecordingError(f"{path}: more than {MAX_SAMPLES} samples; split the recording")
+
+
+def _rows(path: Path, file: TextIO) -> Iterator[tuple[int, str]]:
     """(line number, text) of everything that is neither blank nor a comment."""
-    for number, line in enumerate(file, start=1):
+    for number, line in enumerate(_lines(path, file), start=1):
         text = line.partition("#")[0].strip()
         if text:
             yield number, text
@@ -118,7 +136,7 @@ def _read_head(path: Path, file: TextIO, columns: tuple[str, ...]) -> dict[str, 
     """Metadata of the comments before the header; the file is left at the first row of numbers."""
     metadata: dict[str, str] = {}
     try:
-        while line := file.readline():
+        for line in _lines(path, file):
             text = line.strip()
             if text.startswith("#"):
                 key, separator, value = text[1:].partition(":")
@@ -150,15 +168,22 @@ def _check_header(path: Path, found: tuple[str, ...], columns: tuple[str, ...]) 
 
 
 def _read_numbers(path: Path, file: TextIO, dtype: np.dtype[Any], columns: tuple[str, ...]) -> npt.NDArray[Any]:
-    lines = (line if ",," not in line and line[-2:-1] != "," else _fill(line) for line in file)
+    lines = (line if ",," not in line and line[-2:-1] != "," else _fill(line) for line in _lines(path, file))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # "input contained no data": the caller says it better
-            return np.loadtxt(lines, dtype=dtype, delimiter=",", comments="#", ndmin=1)
+            rows = np.loadtxt(lines, dtype=dtype, delimiter=",", comments="#", ndmin=1)
+    except RecordingError:
+        raise
     except (OSError, EOFError, zlib.error) as error:
         raise _damaged(path, error) from error
+    except MemoryError:
+        raise RecordingError(f"{path}: does not fit into the memory; split the recording") from None
     except ValueError as error:
-        raise _locate_bad_cell(path, columns, str(error)) from error
+        raise _locate_bad_cell(path, columns, brief(error)) from error
+    if len(rows) > MAX_SAMPLES:
+        raise RecordingError(f"{path}: {len(rows)} samples, {MAX_SAMPLES} are the most; split the recording")
+    return rows
 
 
 def _fill(line: str) -> str:
@@ -167,29 +192,38 @@ def _fill(line: str) -> str:
 
 
 def _locate_bad_cell(path: Path, columns: tuple[str, ...], fallback: str) -> RecordingError:
-    with _open(path) as file:
-        rows = _rows(file)
-        next(rows)
-        for number, text in rows:
-            cells = text.split(",")
-            if len(cells) != len(columns):
-                hint = "delete the line if the recording was cut off there"
-                return RecordingError(f"{path}: line {number} has {len(cells)} cells, expected {len(columns)}; {hint}")
-            for name, cell in zip(columns, cells, strict=True):
-                if cell.strip() and not _is_number(cell):
-                    return RecordingError(
-                        f"{path}: line {number}, column {name}: {cell.strip()[:40]!r} is not a number"
-                    )
-    return RecordingError(f"{path}: {fallback}")
+    try:
+        with _open(path) as file:
+            rows = _rows(path, file)
+            next(rows)
+            problem = next((found for row in rows if (found := _bad_cell(row, columns))), fallback)
+            for _ in rows:  # only at its end does a .gz show that it is damaged, and then the cell is not to blame
+                pass
+    except (OSError, EOFError, zlib.error) as error:
+        return _damaged(path, error)
+    return RecordingError(f"{path}: {problem}")
+
+
+def _bad_cell(row: tuple[int, str], columns: tuple[str, ...]) -> str | None:
+    number, text = row
+    cells = text.split(",")
+    if len(cells) != len(columns):
+        hint = "delete the line if the recording was cut off there"
+        return f"line {number} has {len(cells)} cells, expected {len(columns)}; {hint}"
+    for name, cell in zip(columns, cells, strict=True):
+        if cell.strip() and not _is_number(cell):
+            return f"line {number}, column {name}: {brief(cell.strip(), 40)!r} is not a number"
+    return None
 
 
 def _is_number(cell: str) -> bool:
+    """As numpy sees it: Python also takes 1_000 and the digits of other scripts."""
     try:
         float(cell)
     except ValueError:
         return False
-    return True
+    return cell.isascii() and "_" not in cell
 
 
 def _damaged(path: Path, error: Exception) -> RecordingError:
-    return RecordingError(f"{path}: not readable to its end ({error}); it may be cut off: copy it again")
+    return RecordingError(f"{path}: not readable to its end ({brief(error)}); it may be cut off: copy it again")

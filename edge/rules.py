@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,9 +18,17 @@ from typing import Protocol
 Matrix = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
 
 
+# Control characters, halves of surrogate pairs, line separators and non-characters: no name, path or topic needs them,
+# MQTT forbids most of them, and a log line must stay one line.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff\ud800-\udfff]")
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: where, what was found, what is allowed, and the likeliest remedy."""
+    """One thing that is wrong: where, what was found, what is allowed, and the likeliest remedy.
+
+    Where nothing can be allowed, `allowed` is empty and `found` is the whole sentence. An empty path is the file.
+    """
 
     path: str
     found: str
@@ -27,7 +37,34 @@ class Problem:
 
     def __str__(self) -> str:
         """One line for people."""
-        return f"{self.path}: found {self.found}; allowed: {self.allowed}" + (f" ({self.hint})" if self.hint else "")
+        where = f"{self.path}: " if self.path else ""
+        if not self.allowed:
+            return f"{where}{self.found}" + (f"; {self.hint}" if self.hint else "")
+        return f"{where}found {self.found}; allowed: {self.allowed}" + (f" ({self.hint})" if self.hint else "")
+
+
+def shown(value: object, characters: int = 60) -> str:
+    """Write a value as a message should: short, on one line, whatever it is."""
+    if value is None:
+        return "null"
+    if isinstance(value, dict):
+        return "a section"
+    if isinstance(value, bool):
+        return str(value).lower()
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = characters
+    try:
+        text = short.repr(value)
+    except ValueError:  # Python refuses to write integers of more than 4300 digits
+        return "a very long number"
+    return text if len(text) <= characters else f"{text[: characters - 3]}..."
+
+
+def _printable(text: str) -> str:
+    """Return the text; raise ValueError with a hint if it holds what cannot be printed."""
+    if (found := _UNPRINTABLE.search(text)) is not None:
+        raise ValueError(f"it holds the character U+{ord(found[0]):04X}")
+    return text
 
 
 class Rule(Protocol):
@@ -62,7 +99,7 @@ class Number:
         """Booleans are no numbers, though Python thinks so."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError
-        if not math.isfinite(value) or not self.minimum <= value <= self.maximum:
+        if not self.minimum <= value <= self.maximum:  # before float(), which fails for 400 digits; false for nan
             raise ValueError
         return float(value)
 
@@ -117,10 +154,11 @@ class Flag:
 
 @dataclass(frozen=True)
 class Text:
-    """A string that matches `pattern` from end to end; `form` says so in words."""
+    """A printable string that matches `pattern` from end to end; `form` says so in words."""
 
     pattern: str
     form: str
+    max_bytes: int = 256
     is_text: bool = True
 
     @property
@@ -131,10 +169,31 @@ class Text:
     def __call__(self, value: object) -> str:
         """Numbers that were meant as text get a hint to quote them."""
         if not isinstance(value, str):
-            raise ValueError(f"as text: '{value}'" if isinstance(value, int | float) else "")
+            raise ValueError(f"as text: '{shown(value)}'" if isinstance(value, int | float) else "")
+        if (size := len(_printable(value).encode())) > self.max_bytes:
+            raise ValueError(f"it has {size} bytes, {self.max_bytes} are the most")
         if re.fullmatch(self.pattern, value) is None:
             raise ValueError
         return value
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host name, an IPv4 address or an IPv6 address without brackets."""
+
+    allowed: str = "a host name or an address"
+    is_text: bool = True
+
+    def __call__(self, value: object) -> str:
+        """Point to mqtt.port where the port stands in the name, and out what belongs to a URL."""
+        if isinstance(value, str) and "://" in value:
+            raise ValueError("the host alone, without ://; the port goes under mqtt.port")
+        host = Text(r"[^\s/@]+", self.allowed, max_bytes=253)(value)
+        if ":" in host and not _is_ipv6(host):
+            if re.fullmatch(r"(\[.+\]|[^:]+):\d+", host):
+                raise ValueError("put the port under mqtt.port")
+            raise ValueError("an IPv6 address without brackets" if _is_ipv6(host.strip("[]")) else "")
+        return host
 
 
 @dataclass(frozen=True)
@@ -158,28 +217,35 @@ class Choice:
 
 @dataclass(frozen=True)
 class FilePath:
-    """A path; relative ones are resolved later."""
+    """A path; relative ones are resolved later. must_exist: edge.config looks whether the file can be read."""
 
+    must_exist: bool = False
     allowed: str = "a path"
     is_text: bool = True
 
     def __call__(self, value: object) -> Path:
         """Expand a leading ~."""
-        if not isinstance(value, str) or not value or "\0" in value:
+        if not isinstance(value, str) or not value:
             raise ValueError
-        return Path(value).expanduser()
+        path = Path(_printable(value))
+        try:
+            return path.expanduser()
+        except RuntimeError:
+            raise ValueError(f"there is no user {path.parts[0].removeprefix('~')!r}") from None
 
 
 @dataclass(frozen=True)
 class Bus:
     """An I2C bus: its number, or the path of its device node."""
 
-    allowed: str = "a bus number from 0 to 255 (1 is /dev/i2c-1) or a path"
+    allowed: str = "a bus number from 0 to 255 (1 is /dev/i2c-1) or a path such as /dev/i2c-1"
     is_text: bool = False
 
     def __call__(self, value: object) -> int | Path:
-        """Keep a number, make a path of text."""
+        """Keep a number, make a path of text with a slash in it."""
         if isinstance(value, str):
+            if "/" not in value:
+                raise ValueError(f"/dev/{value}" if re.fullmatch(r"i2c-\d+", value) else "")
             return FilePath()(value)
         return Whole(0, 255)(value)
 
@@ -198,9 +264,18 @@ class Address:
 
     def __call__(self, value: object) -> int:
         """Hint at 0x where a decimal number looks like one of the addresses."""
+        if isinstance(value, str) and value.lower() in {f"0x{known:x}" for known in self.addresses}:
+            raise ValueError("without quotes")
         if isinstance(value, bool) or not isinstance(value, int) or value not in self.addresses:
-            raise ValueError(f"0x{value}" if any(f"{known:x}" == str(value) for known in self.addresses) else "")
+            meant = [f"0x{known:x}" for known in self.addresses if value == int(f"{known:x}")]
+            raise ValueError(*meant)
         return value
+
+    @staticmethod
+    def shown(value: object) -> str:
+        """Write a number in both ways: YAML turned 0x70 into 112."""
+        in_hex = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**32
+        return f"{value} ({value:#04x})" if in_hex else shown(value)
 
 
 @dataclass(frozen=True)
@@ -260,6 +335,14 @@ class Optional:
     def __call__(self, value: object) -> object:
         """Null passes."""
         return None if value is None else self.rule(value)
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET6, text.partition("%")[0])
+    except OSError:
+        return False
+    return True
 
 
 def _dot(a: tuple[float, float, float], b: tuple[float, float, float]) -> float:

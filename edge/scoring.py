@@ -31,6 +31,9 @@ BOUT_GAP_S = 2.0
 """A longer pause between two true steps ends a walking bout."""
 
 INTERVAL_PAD_S = 0.3
+TOTAL = "total"
+"""The name of the row over all data sets."""
+
 SCORED = ("all", "bouts", "zero")
 """The values of Recording.steps_known whose labels can be scored against."""
 
@@ -39,9 +42,22 @@ _OFFSETS_S: Times = np.arange(-0.5, 0.501, 0.02)
 _ROUNDING_S = 1e-9
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What was done in [begin_s, end_s)."""
+
+    begin_s: float
+    end_s: float
+    activity: str
+
+
 @dataclass(frozen=True, eq=False)
 class ScoredRecording:
-    """One recording's labels and predictions: true_s [K] and predicted_s [P], both sorted, s from its start."""
+    """One recording's labels and predictions: true_s [K] and predicted_s [P], both sorted, s from its start.
+
+    offset_s: what was added to the predictions. latency_s: [P] s from each predicted instant to its publication, or
+    None. activities: what was done when, in order of time, or empty.
+    """
 
     dataset: str
     subject: str
@@ -50,10 +66,30 @@ class ScoredRecording:
     steps_known: str
     true_s: Times
     predicted_s: Times
+    offset_s: float = 0.0
+    latency_s: Times | None = None
+    placement: str = ""
+    activities: tuple[Span, ...] = ()
 
     def shifted(self, offset_s: float) -> ScoredRecording:
         """Add a constant to the predictions."""
-        return replace(self, predicted_s=self.predicted_s + offset_s)
+        return replace(self, predicted_s=self.predicted_s + offset_s, offset_s=self.offset_s + offset_s)
+
+    @cached_property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Matches at TOLERANCE_S: (index of true, index of predicted) in time order."""
+        return matched_pairs(self.true_s, self.predicted_s, TOLERANCE_S)
+
+    @property
+    def unmatched_s(self) -> tuple[Times, Times]:
+        """The true steps that were missed and the predicted ones that were invented, s."""
+        hit, right = ([pair[side] for pair in self.pairs] for side in (0, 1))
+        return np.delete(self.true_s, hit), np.delete(self.predicted_s, right)
+
+    @property
+    def f1(self) -> float | None:
+        """F1 at TOLERANCE_S, 0..1; None where there is nothing to find."""
+        return 2 * len(self.pairs) / (len(self.true_s) + len(self.predicted_s)) if len(self.true_s) else None
 
     @cached_property
     def hits_by_offset(self) -> npt.NDArray[np.int64]:
@@ -92,24 +128,31 @@ def best_offset_s(recordings: Iterable[ScoredRecording]) -> float:
     return float(min(_OFFSETS_S[hits == hits.max()], key=abs))
 
 
-def inside_intervals(times_s: Times, intervals_s: npt.NDArray[np.float64], pad_s: float = INTERVAL_PAD_S) -> Times:
-    """Keep the times inside any of the [M, 2] intervals, each widened by the pad."""
+def is_inside(
+    times_s: Times, intervals_s: npt.NDArray[np.float64], pad_s: float = INTERVAL_PAD_S
+) -> npt.NDArray[np.bool_]:
+    """Say which times lie inside any of the [M, 2] intervals, each widened by the pad."""
     keep = np.zeros(len(times_s), bool)
     for begin_s, end_s in intervals_s:
         keep |= (times_s >= begin_s - pad_s) & (times_s <= end_s + pad_s)
-    return times_s[keep]
+    return keep
 
 
 def false_steps(true_s: Times, predicted_s: Times, duration_s: float) -> tuple[int, float]:
     """Count predictions more than GUARD_S from any true step; returns them and the hours that such time lasted."""
-    edges = np.concatenate([[-GUARD_S], true_s, [duration_s + GUARD_S]])
-    length_s = np.diff(edges)
     count = 0
     hours = 0.0
-    for i in np.flatnonzero(length_s > 2 * GUARD_S):
-        count += int(np.sum((predicted_s >= edges[i] + GUARD_S) & (predicted_s <= edges[i + 1] - GUARD_S)))
-        hours += float(length_s[i] - 2 * GUARD_S) / 3600
+    for begin_s, end_s in quiet_s(true_s, duration_s):
+        count += int(np.sum((predicted_s >= begin_s) & (predicted_s <= end_s)))
+        hours += (end_s - begin_s) / 3600
     return count, hours
+
+
+def quiet_s(true_s: Times, duration_s: float) -> list[tuple[float, float]]:
+    """Return the stretches, s, that lie more than GUARD_S from any true step."""
+    edges = np.concatenate([[-GUARD_S], true_s, [duration_s + GUARD_S]])
+    pauses = np.flatnonzero(np.diff(edges) > 2 * GUARD_S)
+    return [(float(edges[i] + GUARD_S), float(edges[i + 1] - GUARD_S)) for i in pauses]
 
 
 def bout_edges(true_s: Times) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
@@ -126,28 +169,34 @@ def score(recordings: Iterable[ScoredRecording]) -> dict[str, Any]:
     Returns {"datasets": [row, …], "total": row}; rows are the contract's, with None where a figure has no meaning.
     F1, precision and recall are 0..1, micro over all recordings of the row. Raises nothing; no recording, no rows.
     """
+    aligned = align(recordings)
+    everything = [recording for shifted in aligned.values() for recording in shifted]
+    return {"datasets": [row(name, shifted) for name, shifted in aligned.items()], "total": row(TOTAL, everything)}
+
+
+def align(recordings: Iterable[ScoredRecording]) -> dict[str, list[ScoredRecording]]:
+    """Return the recordings that can be scored, by data set and subject, their predictions shifted by its offset.
+
+    Each subject's is the one that suits all the others best, or itself where there are no others.
+    """
     sets: dict[str, list[ScoredRecording]] = defaultdict(list)
     for recording in recordings:
         if recording.steps_known in SCORED:
             sets[recording.dataset].append(recording)
-    aligned = {name: _aligned(sets[name]) for name in sorted(sets)}
-    rows = [_row(name, shifted, offsets_s) for name, (shifted, offsets_s) in aligned.items()]
-    everything = [recording for shifted, _ in aligned.values() for recording in shifted]
-    return {"datasets": rows, "total": _row("total", everything, [])}
+    return {name: _aligned(sets[name]) for name in sorted(sets)}
 
 
-def _aligned(recordings: list[ScoredRecording]) -> tuple[list[ScoredRecording], list[float]]:
-    """Shift each subject by the offset that suits all the others best, or itself where there are no others."""
+def _aligned(recordings: list[ScoredRecording]) -> list[ScoredRecording]:
     aligned: list[ScoredRecording] = []
-    offsets_s = []
     for subject in sorted({r.subject for r in recordings}):
         others = [r for r in recordings if r.subject != subject] or recordings
-        offsets_s.append(best_offset_s(others) if any(len(r.true_s) for r in others) else 0.0)
-        aligned += [r.shifted(offsets_s[-1]) for r in recordings if r.subject == subject]
-    return aligned, offsets_s
+        offset_s = best_offset_s(others) if any(len(r.true_s) for r in others) else 0.0
+        aligned += [r.shifted(offset_s) for r in recordings if r.subject == subject]
+    return aligned
 
 
-def _row(name: str, recordings: Sequence[ScoredRecording], offsets_s: list[float]) -> dict[str, Any]:
+def row(name: str, recordings: Sequence[ScoredRecording]) -> dict[str, Any]:
+    """Return the contract's figures of aligned recordings; `total` has no offset, for every set has its own."""
     true, predicted = (sum(len(getattr(r, key)) for r in recordings) for key in ("true_s", "predicted_s"))
     hits = {t: sum(len(matched_pairs(r.true_s, r.predicted_s, t)) for r in recordings) for t in TOLERANCES_S}
     return (
@@ -158,24 +207,24 @@ def _row(name: str, recordings: Sequence[ScoredRecording], offsets_s: list[float
             "true_steps": true,
             "predicted_steps": predicted,
         }
-        | {f"f1_{round(1000 * t)}ms": _ratio(2 * hits[t], true + predicted) for t in TOLERANCES_S}
-        | {"precision_250ms": _ratio(hits[TOLERANCE_S], predicted), "recall_250ms": _ratio(hits[TOLERANCE_S], true)}
+        | {f"f1_{round(1000 * t)}ms": ratio(2 * hits[t], true + predicted) for t in TOLERANCES_S}
+        | {"precision_250ms": ratio(hits[TOLERANCE_S], predicted), "recall_250ms": ratio(hits[TOLERANCE_S], true)}
         | _worst(recordings)
         | _counts(recordings)
         | _false_steps(recordings)
         | _timing(recordings)
-        | {"offset_s": float(np.median(offsets_s)) if any(len(r.true_s) for r in recordings) and offsets_s else None}
+        | {"offset_s": None if name == TOTAL or not true else _offset_s(recordings)}
     )
 
 
+def _offset_s(recordings: Sequence[ScoredRecording]) -> float:
+    return float(np.median(list({r.subject: r.offset_s for r in recordings}.values())))
+
+
 def _worst(recordings: Sequence[ScoredRecording]) -> dict[str, Any]:
-    worst: tuple[float | None, str | None] = (None, None)
-    for r in recordings:
-        if len(r.true_s):
-            hits = len(matched_pairs(r.true_s, r.predicted_s, TOLERANCE_S))
-            f1 = 2 * hits / (len(r.true_s) + len(r.predicted_s))
-            worst = (f1, r.name) if worst[0] is None or f1 < worst[0] else worst
-    return {"worst_f1_250ms": worst[0], "worst_recording": worst[1]}
+    found = [(r.f1, r.name) for r in recordings if r.f1 is not None]
+    f1, name = min(found, key=lambda each: each[0], default=(None, None))
+    return {"worst_f1_250ms": f1, "worst_recording": name}
 
 
 def _counts(recordings: Sequence[ScoredRecording]) -> dict[str, Any]:
@@ -192,7 +241,7 @@ def _false_steps(recordings: Sequence[ScoredRecording]) -> dict[str, Any]:
     hours = sum(h for _, h in found)
     return {
         "false_steps": sum(n for n, _ in found),
-        "false_steps_per_hour": _ratio(sum(n for n, _ in found), hours),
+        "false_steps_per_hour": ratio(sum(n for n, _ in found), hours),
         "non_walking_hours": hours,
     }
 
@@ -202,17 +251,17 @@ def _timing(recordings: Sequence[ScoredRecording]) -> dict[str, Any]:
     late_s: list[float] = []
     edges = {"first": [0, 0], "last": [0, 0]}
     for r in recordings:
-        pairs = matched_pairs(r.true_s, r.predicted_s, TOLERANCE_S)
-        late_s += [float(r.predicted_s[j] - r.true_s[i]) for i, j in pairs]
-        found = {i for i, _ in pairs}
+        late_s += [float(r.predicted_s[j] - r.true_s[i]) for i, j in r.pairs]
+        found = {i for i, _ in r.pairs}
         for tally, indices in zip(edges.values(), bout_edges(r.true_s), strict=True):
             tally[0] += sum(int(i) in found for i in indices)
             tally[1] += len(indices)
     return {
         "timing_bias_s": float(np.mean(late_s)) if late_s else None,
         "timing_sd_s": float(np.std(late_s)) if late_s else None,
-    } | {f"{end}_step_recall_250ms": _ratio(*tally) for end, tally in edges.items()}
+    } | {f"{end}_step_recall_250ms": ratio(*tally) for end, tally in edges.items()}
 
 
-def _ratio(part: float, whole: float) -> float | None:
+def ratio(part: float, whole: float) -> float | None:
+    """Divide; None where there is nothing to divide by."""
     return part / whole if whole else None

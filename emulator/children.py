@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import signal
 import subprocess
@@ -31,13 +32,17 @@ def find_program(name: str, package: str) -> str:
 def start(
     command: Sequence[str], *, stdout: int | IO[str] | None, stderr: int | IO[str] | None
 ) -> subprocess.Popen[str]:
-    """Start a program that the terminal's Ctrl-C does not reach, and that ends when we do, however we end."""
+    """Start a program that the terminal's Ctrl-C does not reach, and that ends when we do, however we end.
+
+    The user's own FOOTFALL__ settings are kept from it: the caller says what it is to do.
+    """
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
         text=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")},
         start_new_session=True,
         preexec_fn=_die_with_parent,  # noqa: PLW1509  one system call, no lock that another thread could hold
     )
@@ -51,7 +56,7 @@ def stop(process: subprocess.Popen[str], timeout_s: float = 8.0) -> int:
         return process.wait(timeout_s)
     except subprocess.TimeoutExpired:
         process.kill()
-        return process.wait()
+        return process.wait(timeout_s)
 
 
 def _die_with_parent() -> None:

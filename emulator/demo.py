@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -16,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge.__main__ import set_up_output
 from edge.errors import FootfallError, UsageError
 from emulator import EmulatorError, children
 from emulator.namespace import prepare
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
     from edge.recording import Recording
 
+USUAL_WALK_S = 60.0
 DEVICE_ID = "demo"
 TOPIC = f"footfall/{DEVICE_ID}"
 SETTLE_S = 3.0
@@ -36,9 +40,11 @@ POLL_S = 0.05
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demonstration; returns 0, or 1 if a step was lost, 2 if it could not be run."""
     options = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
+    set_up_output()
     no_fuse = prepare()  # before numpy: a namespace of one's own must come before its threads
     try:
+        if options.speed not in ("1", "1.0", "max"):
+            raise UsageError(f"SPEED is {options.speed!r}; allowed: 1, or max")
         with tempfile.TemporaryDirectory(prefix="footfall-") as directory:
             return Demo(Path(directory), _recording(options), options.speed == "max", no_fuse).run()
     except FootfallError as error:
@@ -48,21 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="footfall-demo", description=__doc__)
     parser.add_argument("--recording", help="a recording to play instead of a simulated walk")
     parser.add_argument("--seconds", help="play only its first seconds")
-    parser.add_argument("--speed", choices=("1.0", "max"), default="1.0", help="max: no bus, as fast as it can be read")
+    parser.add_argument("--speed", default="1", help="max: no bus, as fast as it can be read")
     return parser
 
 
 def _recording(options: argparse.Namespace) -> Recording:
     from edge.recording import load  # noqa: PLC0415  after prepare(): imports numpy
-    from emulator.gait import MIN_SECONDS, simulate_walk  # noqa: PLC0415
+    from emulator.gait import simulate_walk  # noqa: PLC0415
 
     try:
         seconds = None if options.seconds is None else float(options.seconds)
@@ -73,22 +75,20 @@ def _recording(options: argparse.Namespace) -> Recording:
     if options.recording:
         recording = load(options.recording)
     else:
-        recording = replace(simulate_walk(max(MIN_SECONDS, seconds or 60.0)), name="simulated-walk")
-    return recording if seconds is None else _cut(recording, seconds)
-
-
-def _cut(recording: Recording, seconds: float) -> Recording:
-    keep = recording.time_s < seconds
-    if keep.sum() < 2:
+        # The beginning of the usual walk, unless more than that is asked for.
+        recording = replace(simulate_walk(max(USUAL_WALK_S, seconds or 0.0)), name="simulated-walk")
+    if seconds is None:
+        return recording
+    if recording.time_s[1] >= seconds:
         raise UsageError(f"SECONDS is {seconds:g}; that leaves fewer than two samples of {recording.name}")
-    steps = None if recording.steps is None else recording.steps[recording.steps < seconds]
-    return replace(recording, time_s=recording.time_s[keep], imu=recording.imu[keep], steps=steps)
+    return recording.first(seconds)
 
 
 @dataclass
 class Received:
     """What the subscriber has reported so far."""
 
+    stop: threading.Event
     ready: threading.Event = field(default_factory=threading.Event)
     online: threading.Event = field(default_factory=threading.Event)
     offline: threading.Event = field(default_factory=threading.Event)
@@ -111,12 +111,20 @@ class Received:
         elif name == "step":
             step = json.loads(payload)
             self._count(step["boot_id"], step["seq"])
-            print(_step_line(step, len(self.steps)), flush=True)
+            self._show(_step_line(step, len(self.steps)))
         elif name == "batch":
             batch = json.loads(payload)
             for index in range(len(batch["dt"])):
                 self._count(batch["boot_id"], batch["seq0"] + index)
-            print(f"  {len(batch['dt'])} late steps in one batch; {len(self.steps)} in all", flush=True)
+            self._show(f"  {len(batch['dt'])} late steps in one batch; {len(self.steps)} in all")
+
+    def _show(self, line: str) -> None:
+        """Print, until the reader of our output has gone; counting goes on without it."""
+        try:
+            print(line, flush=True)
+        except BrokenPipeError:
+            self.stop.set()  # nobody reads on: as good as Ctrl-C
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
     def _count(self, boot_id: str, seq: int) -> None:
         self.duplicates += (boot_id, seq) in self.steps
@@ -128,30 +136,29 @@ class Demo:
 
     def __init__(self, directory: Path, recording: Recording, at_full_speed: bool, no_fuse: str | None) -> None:
         self.directory, self.recording, self.at_full_speed, self.no_fuse = directory, recording, at_full_speed, no_fuse
-        self.received = Received()
+        self.stop = threading.Event()
+        self.received = Received(self.stop)
         self.port = _free_port()
         self.outbox_path = directory / "outbox.db"
 
     def run(self) -> int:
         """Play the recording; returns 0, or 1 if a step was lost on its way to the subscriber."""
+        # A flag, not an exception: an exception might strike in the middle of taking things down.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(number, lambda *_: self.stop.set())
         with ExitStack() as stack:
             self._start_broker(stack)
-            subscriber = self._start_subscriber(stack)
+            self._start_subscriber(stack)
             self._introduce()
-            interrupted = False
-            try:
-                self._play(stack)
-            except KeyboardInterrupt:
-                interrupted = True
-                print("\nstopping", flush=True)
-                stack.close()
-            del subscriber
-        return self._summary(interrupted)
+            self._play(stack)
+        return self._summary()
 
     def _start_broker(self, stack: ExitStack) -> None:
         config = self.directory / "mosquitto.conf"
+        # As root it would change its user, and the kernel would forget that it is to end with us.
+        user = f"user {getpass.getuser()}\n" if os.getuid() == 0 else ""
         config.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type error\n",
+            f"{user}listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type error\n",
             encoding="utf-8",
         )
         program = children.find_program("mosquitto", "mosquitto")
@@ -163,7 +170,7 @@ class Demo:
                 raise EmulatorError(f"mosquitto does not start; try it by hand: {program} -v -c {config}")
             time.sleep(POLL_S)
 
-    def _start_subscriber(self, stack: ExitStack) -> subprocess.Popen[str]:
+    def _start_subscriber(self, stack: ExitStack) -> None:
         subscriber = children.start(
             [sys.executable, "-m", "emulator.subscriber", "--port", str(self.port), "--topic", f"{TOPIC}/#"],
             stdout=subprocess.PIPE,
@@ -173,7 +180,6 @@ class Demo:
         threading.Thread(target=self.received.listen, args=(subscriber,), daemon=True).start()
         if not self.received.ready.wait(START_TIMEOUT_S):
             raise EmulatorError("the subscriber could not connect to its broker; is the machine out of memory?")
-        return subscriber
 
     def _end_subscriber(self, subscriber: subprocess.Popen[str]) -> None:
         # `offline` is the daemon's last word: behind it no step is under way any more.
@@ -183,26 +189,29 @@ class Demo:
 
     def _introduce(self) -> None:
         steps = self.recording.steps
-        labelled = "" if steps is None or self.recording.steps_known != "all" else f", {len(steps)} steps"
+        labelled = "" if steps is None or self.recording.steps_known != "all" else f", {_steps(len(steps))}"
         name, seconds = self.recording.name, self.recording.duration_s
         print(f"playing {name}: {seconds:.0f} s{labelled}")
         print(f"source  {self._source()}")
+        if self.at_full_speed:
+            print(f"broker  mosquitto on 127.0.0.1:{self.port}\n", flush=True)
+            return
         print(f"broker  mosquitto on 127.0.0.1:{self.port}; listen along from a second terminal:")
         print(f"        mosquitto_sub -h 127.0.0.1 -p {self.port} -v -t 'footfall/#'\n", flush=True)
 
     def _source(self) -> str:
         if self.at_full_speed:
-            return "the recording itself, as fast as it can be read (SPEED=max): no I2C bus"
+            return "the recording itself, as fast as it can be read (SPEED=max): no I2C bus, stamped as if it ended now"
         if self.no_fuse is not None:
             return f"an emulated MPU-6050 inside the daemon's process, because {self.no_fuse}"
         return f"an emulated MPU-6050 at 0x68 on {self.directory}/i2c-1, read by the daemon through smbus2"
 
     def _play(self, stack: ExitStack) -> None:
-        recording = self.directory / "recording.npz"
+        recording = self.directory / "recording"
         if self.at_full_speed or self.no_fuse is not None:
-            from edge.recording import save_npz  # noqa: PLC0415
+            from edge.recording import save  # noqa: PLC0415
 
-            save_npz(recording, self.recording)
+            recording = save(recording, self.recording)
         if self.at_full_speed:
             sensor = {"type": "replay", "recording": str(recording), "replay_speed": "max"}
             self._until_exit(self._start_daemon(stack, sensor, ["-m", "edge", "run"]))
@@ -220,12 +229,16 @@ class Demo:
         chip = Mpu6050(self.recording.imu, self.recording.sampling_rate_hz)
         stack.enter_context(FuseI2c(self.directory / "i2c-1", EmulatedBus({0x68: chip})))
         daemon = self._start_daemon(stack, self._bus(), ["-m", "edge", "run"])
-        while not chip.finished and daemon.poll() is None:
-            time.sleep(POLL_S)
+        while not chip.finished and daemon.poll() is None and not self.stop.wait(POLL_S):
+            pass
         if daemon.poll() is None:
-            time.sleep(SETTLE_S)
-            daemon.terminate()
+            self.stop.wait(SETTLE_S)
+            self._end(daemon)
         self._until_exit(daemon)
+
+    def _end(self, daemon: subprocess.Popen[str]) -> None:
+        if children.stop(daemon) != 0:
+            raise EmulatorError("the daemon did not stop cleanly; what it said stands above")
 
     def _bus(self) -> dict[str, Any]:
         return {"type": "mpu6050", "bus": str(self.directory / "i2c-1"), "address": 0x68}
@@ -246,10 +259,14 @@ class Demo:
         return daemon
 
     def _until_exit(self, daemon: subprocess.Popen[str]) -> None:
-        if daemon.wait() != 0:
-            raise EmulatorError("the daemon stopped early; what it said stands above")
+        while daemon.poll() is None and not self.stop.wait(POLL_S):
+            pass
+        if daemon.poll() is None:
+            self._end(daemon)
+        elif daemon.returncode != 0:
+            raise EmulatorError(f"the daemon stopped early (exit status {daemon.returncode}); see above")
 
-    def _summary(self, interrupted: bool) -> int:
+    def _summary(self) -> int:
         from edge.outbox import Outbox  # noqa: PLC0415
 
         detected = 0
@@ -259,22 +276,37 @@ class Demo:
             outbox.close()
         received, duplicates = len(self.received.steps), self.received.duplicates
         lost = detected - received
-        name = self.recording.name.replace(" ", "_")
+        name = "_".join(self.recording.name.split())
+        self._compare(detected)
         print(
-            f"\nsummary: recording={name} steps_detected={detected} steps_received={received} "
+            f"summary: recording={name} steps_detected={detected} steps_received={received} "
             f"duplicates={duplicates} lost={lost}",
             flush=True,
         )
-        if interrupted:
-            return 130
         return 1 if lost else 0
+
+    def _compare(self, detected: int) -> None:
+        """Say how the count compares with the truth, where that is known."""
+        if self.stop.is_set():
+            print("\nstopped", flush=True)
+        elif self.recording.steps is not None and self.recording.steps_known == "all" and len(self.recording.steps):
+            true = len(self.recording.steps)
+            print(f"\ncounted {detected} of {_steps(true)}: {100 * (detected - true) / true:+.1f} %")
+        else:
+            print(f"\ncounted {_steps(detected)}")
 
 
 def _step_line(step: dict[str, Any], count: int) -> str:
     cadence = step["cadence_spm"]
     pace = "        –      " if cadence is None else f"{cadence:5.0f} steps/min"
     bar = "" if cadence is None else "▪" * round(cadence / 10)
-    return f"  {step['ts'][11:23]}  step {count:4d}  {pace}  confidence {100 * step['confidence']:3.0f} %  {bar}"
+    return (
+        f"  {step['ts'][11:23]}  step {count:4d}  {pace}  confidence {100 * step['confidence']:3.0f} %  {bar}".rstrip()
+    )
+
+
+def _steps(count: int) -> str:
+    return f"{count} step" if count == 1 else f"{count} steps"
 
 
 def _free_port() -> int:

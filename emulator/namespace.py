@@ -12,6 +12,7 @@ from emulator import EmulatorError
 _libc = ctypes.CDLL(None, use_errno=True)
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
+MS_REC, MS_PRIVATE = 0x4000, 0x40000
 CAP_SYS_ADMIN = 1 << 21
 
 
@@ -31,12 +32,20 @@ def prepare() -> str | None:
 
     Call it before any thread is started, which `import numpy` does.
     """
-    if unavailable() is not None and os.access("/dev/fuse", os.R_OK | os.W_OK):
+    if unavailable() is None:
+        private_mounts()
+    elif os.access("/dev/fuse", os.R_OK | os.W_OK):
         try:
             private_namespace()
         except EmulatorError as error:
             return str(error)
     return unavailable()
+
+
+def private_mounts() -> None:
+    """Let what root mounts from now on go with this process and its children, however they end; best effort."""
+    if _libc.unshare(CLONE_NEWNS) == 0:
+        _libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None)
 
 
 def private_namespace() -> None:

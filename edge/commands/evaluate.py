@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from edge.commands.replay import Replay, event_json, open_classifier
 from edge.errors import UsageError
-from edge.evaluate import evaluate, render_json, render_table
+from edge.evaluate import render_json, render_table, scored_recording, summary
 from edge.progress import Progress
 from edge.recording import find_recordings, load
+from edge.rotation import rotated
 from edge.scoring import SCORED
 
 if TYPE_CHECKING:
@@ -18,29 +19,49 @@ if TYPE_CHECKING:
 
     from edge.classifier import StepClassifier
     from edge.recording import Recording
+    from edge.scoring import ScoredRecording
 
 
 def command(arguments: Namespace) -> int:
-    """Print the table or the JSON; returns 0."""
+    """Print the table or the JSON, write the report if asked; returns 0."""
+    if arguments.rotate is not None and arguments.rotate < 0:
+        raise UsageError(f"--rotate is {arguments.rotate}; allowed: a seed of 0 or more")
+    if arguments.report is not None:
+        # The device needs neither; and what is missing is said before minutes of work, not after.
+        from edge.commands import evaluation_report  # noqa: PLC0415
+
+        evaluation_report.prepare(arguments.report)
     classifier = open_classifier(arguments)
-    report = evaluate(_predictions(find_recordings(arguments.recordings), classifier))
+    paths = find_recordings(arguments.recordings)
+    scored = list(_scored(paths, classifier, arguments.rotate))
+    report = summary(scored)
     if not report["datasets"]:
         raise UsageError(
             f"none of these {sum(report['not_scored'].values())} recordings has annotated steps; "
             f"allowed steps_known: {', '.join(SCORED)}"
         )
+    if arguments.report is not None:
+        found = evaluation_report.Evaluation(
+            report, dict(zip(paths, scored, strict=True)), classifier, arguments.rotate
+        )
+        evaluation_report.write(arguments.report, found)
     print(render_json(report) if arguments.json else render_table(report))
     return 0
 
 
-def _predictions(paths: list[Path], classifier: StepClassifier) -> Iterator[tuple[Recording, list[float]]]:
+def read(path: Path, rotate: int | None) -> Recording:
+    """Return a recording, turned at random if there is a seed to do it with."""
+    recording = load(path)
+    return recording if rotate is None else rotated(recording, rotate)
+
+
+def _scored(paths: list[Path], classifier: StepClassifier, rotate: int | None) -> Iterator[ScoredRecording]:
     with Progress("evaluating", len(paths)) as progress:
         for path in paths:
-            recording = load(path)
-            replay = (
-                None if recording.steps_known not in SCORED else Replay(path, recording, classifier, progress=False)
-            )
+            recording = read(path, rotate)
+            replay = Replay(path, recording, classifier, progress=False)
+            events = replay.events() if recording.steps_known in SCORED else ()
             # The very figures that `footfall replay --json` prints, so that both score alike to the last digit.
-            events = () if replay is None else replay.events()
-            yield recording, [event_json(path, 0, event)["time_s"] for event in events]
+            found = [event_json(path, 0, event) for event in events]
+            yield scored_recording(recording, [each["time_s"] for each in found], [each["emitted_s"] for each in found])
             progress.advance(1)

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-
 @pytest.mark.parametrize(
     ("dataset", "subject", "expected"),
     [

@@ -181,9 +181,15 @@ def test_no_such_bus_is_one_line(tmp_path: Path) -> None:
     assert str(tmp_path / "i2c-9") in line
 
 
-def test_an_outbox_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+def test_an_outbox_that_cannot_be_made_is_one_line(walk: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "outbox" in refused("run", FOOTFALL__OUTBOX__PATH=str(tmp_path / "file" / "outbox.db"))
+    line = refused(
+        "run",
+        FOOTFALL__SENSOR__TYPE="replay",
+        FOOTFALL__SENSOR__RECORDING=str(walk),
+        FOOTFALL__OUTBOX__PATH=str(tmp_path / "file" / "outbox.db"),
+    )
+    assert "outbox" in line
 
 
 def test_a_reader_that_leaves_early_is_no_error(walk: Path) -> None:

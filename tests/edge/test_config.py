@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from edge import config
 from edge.errors import ConfigError
+from edge.machine import default_outbox_path, host_device_id
 from edge.rules import Problem, Rotation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,6 +70,7 @@ def test_values_arrive_where_they_belong(tmp_path: Path) -> None:
         mqtt: {host: broker.lan, port: 8883, tls: {ca_file: ca.pem}}
         outbox: {path: queue/outbox.db}
     """
+    (tmp_path / "ca.pem").touch()
     loaded = config.load(written(tmp_path, text), {})
     assert loaded.device.id == "hall-1"
     assert (loaded.sensor.type, loaded.sensor.bus, loaded.sensor.address) == ("mpu6500", Path("/dev/i2c-7"), 0x69)
@@ -86,7 +90,7 @@ def test_the_device_id_comes_from_the_host_name(monkeypatch: pytest.MonkeyPatch)
 def test_any_host_name_gives_a_valid_device_id(name: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("socket.gethostname", lambda: name)
-        assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", config.host_device_id())
+        assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", host_device_id())
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
@@ -183,12 +187,218 @@ def test_a_key_written_twice_is_an_error(tmp_path: Path) -> None:
     assert (found.path, found.allowed) == ("line 3", "each name once (first on line 1)")
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="No such file"):
-        config.load(tmp_path / "none.yaml", {})
+@pytest.mark.parametrize(
+    ("name", "reason"), [("none.yaml", "No such file or directory"), ("", "Is a directory"), ("zero", "too large for")]
+)
+def test_a_file_that_cannot_be_read_is_named_once(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "zero").write_bytes(b"#" * 2_000_000)
+    with pytest.raises(ConfigError) as caught:
+        config.load(tmp_path / name, {})
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / name}: cannot be read: {reason}")
+    assert message.endswith("; give the path of a YAML file")
+    assert message.count(str(tmp_path / name)) == 1
+
+
+BOMBS = {
+    "anchor": "a: &a [x]\nmqtt: {host: *a}",
+    "laughs": "a: &a [x,x,x,x,x,x,x,x]\n"
+    + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9))
+    + "sensor: {mount_matrix: *j}",
+    "merges": "x0: &x0 {a: 1}\n"
+    + "".join(f"x{i}: &x{i} {{<<: [{','.join([f'*x{i - 1}'] * 9)}]}}\n" for i in range(1, 9)),
+    "undefined alias": "mqtt: *a",
+    "in itself": "mqtt: &a {tls: *a}",
+}
+
+
+@pytest.mark.parametrize("case", BOMBS)
+def test_anchors_and_aliases_are_refused_at_once(tmp_path: Path, case: str) -> None:
+    began_s = time.process_time()
+    (found,) = config.check(written(tmp_path, BOMBS[case]), {})
+    assert "anchors and aliases are not read; write the value out" in str(found)
+    assert found.path.startswith("line ")
+    assert time.process_time() - began_s < 1.0
+
+
+def test_a_merge_key_is_refused(tmp_path: Path) -> None:
+    (found,) = config.check(written(tmp_path, "mqtt:\n  <<: {host: a}\n"), {})
+    assert (found.path, found.found) == ("line 2, column 3", "<<: merge keys are not read")
+
+
+TRAPS = (
+    '!!int ""', "!!bool foo", "!!timestamp foo", "!!float x", "!!int 0x", "!foo x", '!!null "x"', '!!binary "a"', "0x_",
+    "2026-99-99", "9" * 400, "9" * 5000, "0x" + "f" * 9000, "[" * 5000, '"\\ud800"', "&a x", "\x07", "1e999", ".nan",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TRAPS)
+@pytest.mark.parametrize("name", ["mqtt.port", "health.interval_s", "sensor.mount_matrix", "mqtt.host", "outbox.path"])
+def test_no_value_raises_anything_but_a_config_error(tmp_path: Path, text: str, name: str) -> None:
+    section, key = name.split(".")
+    path = written(tmp_path, f"{section}:\n  {key}: {text}\n")
+    assert all(len(str(found)) < 400 and "\n" not in str(found) for found in config.check(path, {}))
+    if text != "1e999" or key not in ("host", "path"):  # which is text to YAML 1.1
+        with pytest.raises(ConfigError):
+            config.load(path, {})
+    variable = f"FOOTFALL__{section}__{key}".upper()
+    for found in config.check(written(tmp_path, ""), {variable: text}):
+        assert found.path == variable
+
+
+@given(st.sampled_from(["PORT", "HOST", "USERNAME", "KEEPALIVE_S", "HOME_ASSISTANT"]), st.text(max_size=40))
+def test_any_variable_is_read_or_refused(key: str, text: str) -> None:
+    variable = f"FOOTFALL__MQTT__{key}"
+    with contextlib.suppress(ConfigError):
+        config.load(None, {variable: text})
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("device: {id: %s}" % ("a" * 65), "it has 65 bytes, 64 are the most"),
+        ("mqtt: {base_topic: %s}" % ("a" * 70000), "it has 70000 bytes, 256 are the most"),
+        ("mqtt: {base_topic: %s}" % ("ü" * 129), "it has 258 bytes, 256 are the most"),
+        (r'mqtt: {base_topic: "a\nb"}', "it holds the character U+000A"),
+        (r'mqtt: {base_topic: "\ud800"}', "it holds the character U+D800"),
+        (r'mqtt: {host: "a\0b"}', "it holds the character U+0000"),
+        (r'mqtt: {username: "\udcff"}', "it holds the character U+DCFF"),
+        (r'outbox: {path: "/tmp/\ud800"}', "it holds the character U+D800"),
+        ("outbox: {path: ~nosuchuser/x}", "there is no user 'nosuchuser'"),
+        ("mqtt: {host: 'broker.lan:1883'}", "put the port under mqtt.port"),
+        ("mqtt: {host: '10.0.0.7:1883'}", "put the port under mqtt.port"),
+        ("mqtt: {host: '[::1]:1883'}", "put the port under mqtt.port"),
+        ("mqtt: {host: '[::1]'}", "an IPv6 address without brackets"),
+        ("mqtt: {host: 'mqtt://broker.lan'}", "the host alone, without ://; the port goes under mqtt.port"),
+        ("sensor: {bus: i2c-1}", "/dev/i2c-1"),
+        ("sensor: {address: '0x68'}", "without quotes"),
+    ],
+)
+def test_a_hint_says_what_is_wrong_with_a_value(tmp_path: Path, text: str, hint: str) -> None:
+    (found,) = config.check(written(tmp_path, text), {})
+    assert found.hint == hint
+    assert len(str(found)) < 300
+
+
+@pytest.mark.parametrize("host", ["::1", "fe80::1%eth0", "2001:db8::7", "10.0.0.7", "broker.lan", "bröker.example"])
+def test_every_kind_of_host_is_taken(host: str) -> None:
+    assert config.load(None, {"FOOTFALL__MQTT__HOST": host}).mqtt.host == host
+
+
+def test_a_bus_is_a_number_or_a_path(tmp_path: Path) -> None:
+    (found,) = config.check(written(tmp_path, "sensor: {bus: one}"), {})
+    assert "or a path such as /dev/i2c-1" in found.allowed
+
+
+def test_a_wrong_address_is_shown_as_it_was_written(tmp_path: Path) -> None:
+    assert problems(tmp_path, "sensor: {address: 0x70}")["sensor.address"].found == "112 (0x70)"
+
+
+@pytest.mark.parametrize(
+    ("name", "rest"),
+    [
+        ("model.path", ""),
+        ("mqtt.tls.ca_file", ""),
+        ("mqtt.password_file", "FOOTFALL__MQTT__USERNAME"),
+        ("sensor.recording", "FOOTFALL__SENSOR__TYPE"),
+    ],
+)
+@pytest.mark.parametrize("file", ["none.bin", "folder", "n" * 300])
+def test_a_named_file_that_cannot_be_read_is_a_mistake(tmp_path: Path, name: str, rest: str, file: str) -> None:
+    (tmp_path / "folder").mkdir()
+    *sections, key = name.split(".")
+    text = "".join(f"{'  ' * depth}{section}:\n" for depth, section in enumerate(sections))
+    path = written(tmp_path, f"{text}{'  ' * len(sections)}{key}: {file}\n")
+    environ = {rest: "replay"} if rest else {}
+    (found,) = config.check(path, environ)
+    assert found.path == name
+    assert found.allowed == "a file that can be read"
+    with pytest.raises(ConfigError, match=name):
+        config.load(path, environ)
+    variable = "FOOTFALL__" + name.replace(".", "__").upper()
+    (found,) = config.check(written(tmp_path, ""), {**environ, variable: str(tmp_path / file)})
+    assert found.path == variable
+
+
+def test_a_recording_that_is_not_played_need_not_exist(tmp_path: Path) -> None:
+    assert config.check(written(tmp_path, "sensor: {type: mpu6050, recording: none.npz}"), {}) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("FOOTFALL_MQTT_HOST", "FOOTFALL__MQTT__HOST"),
+        ("FOOTFALL_MQTT_TLS_CA_FILE", "FOOTFALL__MQTT__TLS__CA_FILE"),
+        ("FOOTFALL_SENSOR_TIPE", "FOOTFALL__SENSOR__TYPE"),
+    ],
+)
+def test_single_underscores_are_noticed(tmp_path: Path, variable: str, meant: str) -> None:
+    (found,) = config.check(written(tmp_path, ""), {variable: "x"})
+    assert str(found) == f"{variable}: a name with single underscores; did you mean {meant}?"
+
+
+def test_other_peoples_variables_are_none_of_our_business(tmp_path: Path) -> None:
+    assert config.check(written(tmp_path, ""), {"FOOTFALL_HOME": "x", "FOOTFALLS_MQTT_HOST": "x"}) == []
+
+
+def test_a_near_name_spares_the_list_of_all(tmp_path: Path) -> None:
+    found = problems(tmp_path, "mqtt: {prot: 1, zzzzzz: 1}", FOOTFALL__MQTT__PROT="1")
+    assert str(found["mqtt.prot"]) == "mqtt.prot: an unknown name; did you mean mqtt.port?"
+    assert str(found["FOOTFALL__MQTT__PROT"]) == "FOOTFALL__MQTT__PROT: an unknown name; did you mean mqtt.port?"
+    assert "allowed: host, port, base_topic" in str(found["mqtt.zzzzzz"])
+
+
+def test_a_thousand_mistakes_fit_a_line(tmp_path: Path) -> None:
+    path = written(tmp_path, "".join(f"k{i}: 1\n" for i in range(1000)) + f"{'k' * 900}: 1\n" + '"a\\nb": 1\n')
+    with pytest.raises(ConfigError, match=r"1002 errors.*and 982 more") as caught:
+        config.load(path, {})
+    assert len(str(caught.value)) < 4000
+    assert all(len(str(found)) < 200 and "\n" not in str(found) for found in config.check(path, {}))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("mqtt:\n\thost: x\n", "indent with spaces, not with tabs"),
+        ("a: [", "no valid YAML: expected"),
+        ("a: 1\n---\nb: 2\n", "expected a single document in the stream, but found another document"),
+    ],
+)
+def test_faults_of_the_syntax_read_well(tmp_path: Path, text: str, sentence: str) -> None:
+    (found,) = config.check(written(tmp_path, text), {})
+    assert sentence in str(found)
+    assert "found found" not in str(found)
+    assert "found but" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("user", "environ", "path"),
+    [
+        (0, {"STATE_DIRECTORY": "/run/a:/run/b", "HOME": "/root"}, "/run/a/outbox.db"),
+        (0, {"HOME": "/root", "XDG_STATE_HOME": "/x"}, "/var/lib/footfall/outbox.db"),
+        (1000, {"HOME": "/home/anna"}, "/home/anna/.local/state/footfall/outbox.db"),
+        (1000, {"HOME": "/home/anna", "XDG_STATE_HOME": "/x"}, "/x/footfall/outbox.db"),
+        (1000, {"HOME": "/home/anna", "XDG_STATE_HOME": "x"}, "/home/anna/.local/state/footfall/outbox.db"),
+    ],
+)
+def test_the_outbox_is_where_this_user_keeps_state(
+    monkeypatch: pytest.MonkeyPatch, user: int, environ: dict[str, str], path: str
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    assert default_outbox_path(environ) == config.load(None, environ).outbox.path == Path(path)
+
+
+def test_a_user_without_a_home_has_an_outbox_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError
+
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert default_outbox_path({}) == Path("/var/lib/footfall/outbox.db")
 
 
 def test_replay_needs_a_recording_and_a_password_needs_a_user(tmp_path: Path) -> None:
+    (tmp_path / "p").touch()
     found = problems(tmp_path, "sensor: {type: replay}\nmqtt: {password_file: p}")
     assert set(found) == {"sensor.recording", "mqtt.username"}
 
@@ -226,6 +436,7 @@ def test_the_model_is_looked_for_beside_the_file_and_then_where_footfall_is(tmp_
     assert config.load(path, {}).model.path == ROOT / "models" / "step.tflite"
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "step.tflite").touch()
+    (tmp_path / "mine.tflite").touch()
     assert config.load(path, {}).model.path == tmp_path / "models" / "step.tflite"
     assert config.load(written(tmp_path, "model: {path: mine.tflite}"), {}).model.path == tmp_path / "mine.tflite"
 

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -21,6 +23,7 @@ import paho.mqtt.client as paho
 import pytest
 
 from edge import config
+from edge.config import Mqtt, Tls
 from edge.health import Health
 from edge.mqtt import Backoff, Complaints, read_password
 from edge.outbox import Outbox
@@ -48,10 +51,12 @@ class Device:
         *,
         clock: Callable[[], float] = time.monotonic,
         credentials: Path = Path("/nonexistent"),
+        changed: Callable[[Mqtt], Mqtt] = lambda settings: settings,
         **environ: str,
     ) -> None:
         settings = {"MQTT__HOST": "127.0.0.1", "MQTT__PORT": str(port), "DEVICE__ID": "t1", **environ}
         self.config = config.load(None, {config.ENV_PREFIX + name: value for name, value in settings.items()})
+        self.config = dataclasses.replace(self.config, mqtt=changed(self.config.mqtt))
         self.outbox = Outbox(directory / "outbox.db", max_age_h=24, max_bytes=2**24, clock=clock)
         self.info = DeviceInfo("0.1.0", "step", "1", "aa", "replay", 100.0, self.outbox.boot_id, "cc", "host")
         environ = {"CREDENTIALS_DIRECTORY": str(credentials)}
@@ -137,6 +142,44 @@ def test_a_step_is_published_acknowledged_and_removed(
         "confidence": 0.914,
         "cadence_spm": 104.0,
     }
+
+
+def test_a_step_comes_before_the_total_that_counts_it(
+    broker: Broker, subscriber: Subscriber, devices: Callable[..., Device]
+) -> None:
+    def total_is(count: int) -> bool:
+        return subscriber.on("steps")[-1:] != [] and subscriber.on("steps")[-1].payload == str(count).encode()
+
+    device = devices(broker.port)
+    device.connect()
+    for count in range(1, 6):
+        device.walk(1)
+        device.deliver()
+        device.drain_until(partial(total_is, count), "the total")
+    order = [one.topic.rsplit("/", 1)[-1] for one in subscriber._messages if one.topic.endswith(("/step", "/steps"))]
+    assert order == ["steps"] * (order[0] == "steps") + ["step", "steps"] * 5
+    assert [one.topic.rsplit("/", 1)[-1] for one in subscriber._messages][:2] == ["availability", "info"]
+
+
+def test_a_full_disk_keeps_no_delivered_step_for_ever_and_stops_nothing(
+    broker: Broker, subscriber: Subscriber, devices: Callable[..., Device], caplog: pytest.LogCaptureFixture
+) -> None:
+    offset_s = [0.0]
+    device = devices(broker.port, clock=lambda: time.monotonic() + offset_s[0])
+    device.connect()
+    device.drain_until(lambda: not device.publisher._in_flight, "all acknowledged")
+    device.outbox.append(STEP, time.time())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+    try:
+        device.drain_until(lambda: warnings(caplog), "a complaint")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert device.outbox.depth == 1
+    offset_s[0] += 2.0
+    device.deliver()
+    wait_until(lambda: subscriber.steps() == named(device.outbox.boot_id, 1))
+    assert "cannot be removed yet" in warnings(caplog)[0]
 
 
 def test_retained_topics_wait_for_a_subscriber_that_comes_later(broker: Broker, devices: Callable[..., Device]) -> None:
@@ -395,7 +438,10 @@ def test_a_wrong_password_gives_one_line_and_is_mended_without_a_restart(
 def test_a_missing_password_file_gives_one_line(
     guarded: Broker, tmp_path: Path, devices: Callable[..., Device], caplog: pytest.LogCaptureFixture
 ) -> None:
-    device = devices(guarded.port, MQTT__USERNAME="walker", MQTT__PASSWORD_FILE=str(tmp_path / "none"))
+    def vanished(settings: Mqtt) -> Mqtt:
+        return dataclasses.replace(settings, password_file=tmp_path / "none")
+
+    device = devices(guarded.port, MQTT__USERNAME="walker", changed=vanished)
     device.walk(20, pause_s=0.02)
     (line,) = warnings(caplog)
     assert str(tmp_path / "none") in line
@@ -503,7 +549,8 @@ def test_tls_with_a_wrong_ca_gives_one_line(
     make: Callable[[Path], Path],
     words: str,
 ) -> None:
-    device = devices(encrypted.port, MQTT__TLS__CA_FILE=str(make(encrypted.directory)))
+    tls = Tls(ca_file=make(encrypted.directory))  # the file may vanish after the config was read
+    device = devices(encrypted.port, changed=lambda settings: dataclasses.replace(settings, tls=tls))
     device.walk(20, pause_s=0.02)
     (line,) = warnings(caplog)
     assert words in line

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import os
+import pickle
+import tempfile
 import time
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import RecordingError
-from edge.recording import Recording, find_recordings, load, save_csv, save_npz
+from edge.recording import Recording, find_recordings, load, save, save_csv, save_npz
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -212,10 +216,15 @@ def test_truncated_file_is_refused(tmp_path_factory: pytest.TempPathFactory, suf
 def test_missing_file_and_wrong_kinds_of_path(tmp_path: Path) -> None:
     (tmp_path / "d.npz").mkdir()
     (tmp_path / "a.steps.csv").write_text("time_s\n1\n")
+    (tmp_path / "a.txt").touch()
+    os.mkfifo(tmp_path / "pipe.csv")
     for name, message in {
         "x.npz": "no such file",
+        "no.suffix": "no such file",
         "d.npz": "directory",
         "a.txt": "not a rec",
+        "n" * 300 + ".npz": "File name too long",
+        "pipe.csv": "no regular file",
         "a.steps.csv": "label file",
     }.items():
         with pytest.raises(RecordingError, match=message):
@@ -233,7 +242,7 @@ BAD_NPZ: dict[str, tuple[dict[str, Any], str]] = {
     "transposed": ({"imu": np.ones((6, 100))}, "save imu.T"),
     "flat": ({"imu": np.ones(600)}, r"\[600\]; allowed is a number array \[N, 6\]"),
     "text imu": ({"imu": np.full((100, 6), "x")}, "allowed is a number array"),
-    "pickle": ({"imu": np.array([None, {}])}, "not a readable .npz"),
+    "pickle": ({"imu": np.array([None, {}])}, "holds Python objects"),
     "short": ({"imu": np.ones((4, 6))}, "4 samples"),
     "steps elsewhere": ({"steps": np.array([1.0, 500.0])}, "step label 1 is at 500 s"),
     "steps in a table": ({"steps": np.ones((3, 2))}, "'steps' is"),
@@ -243,6 +252,16 @@ BAD_NPZ: dict[str, tuple[dict[str, Any], str]] = {
     "odd intervals": ({"label_intervals": np.ones((2, 3))}, "'label_intervals' has shape"),
     "unknown trust": ({"steps_known": "perhaps"}, "allowed are all, bouts, zero"),
     "activity of another length": ({"activity": np.zeros(7, int)}, "'activity' has shape"),
+    "activity in words": ({"activity": np.full(200, "walk")}, "'activity' is <U4, not whole numbers"),
+    "activity unknown": ({"activity": np.full(200, np.nan)}, "not whole numbers"),
+    "complex activity": ({"activity": np.full(200, 1j)}, "not whole numbers"),
+    "one activity name": ({"activity_names": np.array("walk")}, "allowed is a list of texts"),
+    "reversed interval": ({"label_intervals": np.array([[0.2, 1.0], [1.5, 1.1]])}, "interval 1 is from 1.5 to 1.1 s"),
+    "interval without end": ({"label_intervals": np.array([[0.2, np.nan]])}, "interval 0 is from 0.2 to nan s"),
+    "complex": ({"imu": np.ones((100, 6), complex)}, "allowed is a number array"),
+    "huge double": ({"imu": np.full((100, 6), 1e300)}, "inf is not a number|hold no number"),
+    "huge single": ({"imu": np.where(np.arange(600) == 66, 1e30, 9.0).reshape(100, 6)}, "1e\\+30 is no value of a"),
+    "array of rates": ({"fs": np.full(10**5, 80.0)}, r"'fs' is an array \[100000\]"),
 }
 
 
@@ -315,6 +334,172 @@ def test_find_recordings(tmp_path: Path) -> None:
     for name in ("nowhere", "empty"):
         with pytest.raises(RecordingError, match=name):
             find_recordings([tmp_path / name])
+
+
+NPZ_HEADERS: dict[str, tuple[bytes, str]] = {
+    "no Python": (b"(" * 16, "not a readable"),
+    "nested": (b"{'descr':'<f4','fortran_order':False,'shape':" + b"(" * 4000 + b")" * 4000 + b"}", "not a readable"),
+    "24 TB": (
+        b"{'descr':'<f4','fortran_order':False,'shape':(1000000000000,6)}",
+        "claims to hold more than fits into the memory",
+    ),
+    "negative": (b"{'descr':'<f4','fortran_order':False,'shape':(-1,6)}", "not a readable"),
+}
+
+
+@pytest.mark.parametrize("case", NPZ_HEADERS)
+def test_a_hostile_npz_header_is_refused_in_few_words(tmp_path: Path, case: str) -> None:
+    header, message = NPZ_HEADERS[case]
+    path = tmp_path / "a.npz"
+    np.savez(path, fs=80.0)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("imu.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(200))
+    with pytest.raises(RecordingError, match=message) as caught:
+        load(path)
+    assert len(str(caught.value)) < 200 + len(str(path))
+
+
+def test_nobody_is_told_to_unpickle(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    for content in (pickle.dumps({"imu": 1}), pickle_in_npz(tmp_path)):
+        path.write_bytes(content)
+        with pytest.raises(RecordingError) as caught:
+            load(path)
+        assert "allow_pickle" not in str(caught.value)
+
+
+def pickle_in_npz(directory: Path) -> bytes:
+    np.savez(directory / "b.npz", imu=np.array([None]), fs=80.0)
+    return (directory / "b.npz").read_bytes()
+
+
+def test_an_npz_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.recording._MAX_NPZ_BYTES", 10_000)
+    np.savez_compressed(tmp_path / "a.npz", imu=np.zeros((1000, 6)), fs=80.0)
+    with pytest.raises(RecordingError, match="unpacks to more than 10000 bytes"):
+        load(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("where", ["head", "rows", "labels"])
+def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path: Path, where: str) -> None:
+    lines = {"head": ["#" * 3_000_000, HEADER], "rows": [HEADER, "1" * 3_000_000], "labels": [HEADER, *good_rows()]}
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress("\n".join(lines[where]).encode()))
+    if where == "labels":
+        (tmp_path / "a.steps.csv").write_text("time_s\n" + "1" * 3_000_000)
+    with pytest.raises(RecordingError, match="a line has more than 1000000 characters"):
+        load(path)
+
+
+def test_more_samples_than_a_board_holds_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.recording_csv.MAX_SAMPLES", 20)
+    with pytest.raises(RecordingError, match="30 samples, 20 are the most"):
+        load(write_csv(tmp_path / "a.csv", good_rows(30)))
+    with pytest.raises(RecordingError, match="more than 20 samples"):
+        load(write_csv(tmp_path / "a.csv", [""] * 100))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 20_000, "is not a list like"),
+        ("[[5, 1]]", "interval 0 is from 5 to 1 s"),
+        ("[[NaN, 1]]", "interval 0 is from nan"),
+        ("null", "'label_intervals' has shape"),
+    ],
+)
+def test_bad_label_intervals_of_a_csv(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join([f"# label_intervals: {text}", HEADER, *good_rows()]))
+    with pytest.raises(RecordingError, match=message) as caught:
+        load(path)
+    assert len(str(caught.value)) < 200 + len(str(path))
+
+
+def test_two_numbers_in_a_line_of_labels_are_not_two_steps(tmp_path: Path) -> None:
+    (tmp_path / "a.steps.csv").write_text("time_s\n0.1,0.2\n")
+    with pytest.raises(RecordingError, match=r"a\.steps\.csv: line 2 has 2 cells, expected 1"):
+        load(write_csv(tmp_path / "a.csv", good_rows()))
+
+
+@pytest.mark.parametrize("cell", ["0_0", "\u0661"])
+def test_what_python_calls_a_number_and_numpy_does_not_has_its_line(tmp_path: Path, cell: str) -> None:
+    with pytest.raises(RecordingError, match=f"line 4, column time_s: '{cell}' is not a number"):
+        load(write_csv(tmp_path / "a.csv", [*good_rows(2), f"{cell},0,0,9.8,0,0,0", *good_rows()[3:]]))
+
+
+def test_a_damaged_gz_is_to_be_copied_again_not_edited(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress("\n".join([HEADER, *good_rows(3000)]).encode()))
+    advice = set()
+    for position in range(100, len(packed) - 8, len(packed) // 40):
+        flipped = packed.copy()
+        flipped[position] ^= 0xFF
+        (tmp_path / "a.csv.gz").write_bytes(flipped)
+        with pytest.raises(RecordingError) as caught:
+            load(tmp_path / "a.csv.gz")
+        advice.add(str(caught.value).rsplit(":", 1)[-1])
+    assert advice == {" copy it again"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else for a moment")
+def test_what_may_not_be_read_says_so(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    paths = [tmp_path / "a.npz", tmp_path / "a.csv", closed / "b.csv"]
+    for path in paths:
+        path.touch(mode=0)
+    closed.chmod(0)
+    for parent in (tmp_path, *tmp_path.parents):
+        if str(parent).startswith(tempfile.gettempdir() + "/"):
+            parent.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        for path in paths:
+            with pytest.raises(RecordingError, match=r"Permission denied.*check the path and its permissions"):
+                load(path)
+        for path in (closed, tmp_path):
+            with pytest.raises(RecordingError, match=r"closed: cannot be read .Permission denied"):
+                find_recordings([path])
+        with pytest.raises(RecordingError, match="Permission denied"):
+            find_recordings([closed / "b.csv"])
+    finally:
+        os.seteuid(0)
+
+
+def test_save_always_finds_a_format(tmp_path: Path) -> None:
+    even = recording(metadata={"note": "up", "file": "x"})
+    uneven = recording()
+    uneven.time_s[100:] += 1.0
+    assert save(tmp_path / "v1.5", even) == tmp_path / "v1.5.npz"
+    assert load(tmp_path / "v1.5.npz").metadata["file_"] == "x"
+    saved = save(tmp_path / "walk", uneven)
+    assert saved == tmp_path / "walk.csv.gz"
+    same(uneven, load(saved))
+
+
+def test_the_first_seconds_have_only_their_own_labels() -> None:
+    whole = recording(label_intervals=np.array([[0.25, 0.6], [0.9, 1.75], [1.8, 2.0]]), activity=np.arange(200) // 100)
+    part = whole.first(1.2)
+    assert (len(part.time_s), len(part.imu), part.duration_s) == (96, 96, 1.2)
+    assert part.steps is not None
+    assert part.steps.tolist() == [0.5, 1.0]
+    assert part.label_intervals is not None
+    assert part.label_intervals.tolist() == [[0.25, 0.6], [0.9, 1.2]]
+    assert part.activity is not None
+    assert len(part.activity) == 96
+    same(whole.first(1e9), whole)
+    early = whole.first(0.2)
+    assert (early.steps, early.steps_known, early.label_intervals) == (None, "none", None)
+    assert recording(steps=None, steps_known="count").first(1.0).steps_known == "none"
+    with pytest.raises(RecordingError, match=r"8 samples in 0\.1 s"):
+        whole.first(0.1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seconds=st.floats(0.15, 3.0))
+def test_a_part_can_be_saved_and_loaded(tmp_path_factory: pytest.TempPathFactory, seconds: float) -> None:
+    part = recording().first(seconds)
+    same(part, load(save(tmp_path_factory.mktemp("part") / "walk", part)))
 
 
 def test_an_hour_loads_in_seconds(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from edge.scoring import (
     best_offset_s,
     bout_edges,
     false_steps,
-    inside_intervals,
+    is_inside,
     matched_pairs,
     score,
 )
@@ -139,11 +139,8 @@ def test_perfect_and_empty_predictions() -> None:
 
 
 def test_small_parts() -> None:
-    assert inside_intervals(np.array([0.6, 0.7, 2.0, 5.3, 9.0]), np.array([[1.0, 3.0], [5.0, 5.1]])).tolist() == [
-        0.7,
-        2.0,
-        5.3,
-    ]
+    inside = is_inside(np.array([0.6, 0.7, 2.0, 5.3, 9.0]), np.array([[1.0, 3.0], [5.0, 5.1]]))
+    assert inside.tolist() == [False, True, True, True, False]
     assert false_steps(np.empty(0), np.array([0.0, 10.0]), 9.0) == (1, 9 / 3600)
     assert false_steps(np.array([5.0]), np.array([3.1, 6.9]), 10.0)[0] == 0
     first, last = bout_edges(np.array([1.0, 1.5, 2.0, 8.0, 8.5]))

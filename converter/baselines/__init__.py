@@ -1,0 +1,1 @@
+"""Step counters without a net, written afresh from their papers, tuned on the people that the net learned from."""

@@ -1,0 +1,240 @@
+"""The outbox's file: created, checked, moved aside when damaged, and its lifetime total found again in the wreck."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from edge.errors import OutboxError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+# The total is kept as twelve digits right behind its name, so that it can still be read out of the raw bytes of a
+# file that SQLite no longer opens; it only grows, so the largest number found is the newest.
+TOTAL = "lifetime_total"
+_TOTAL_IN_BYTES = re.compile(TOTAL.encode() + rb"(\d{12})")
+_LONGEST_TOTAL = len(TOTAL) + 12
+
+_VERSION = 1
+_TABLES = {
+    "step": "CREATE TABLE step (\n    total INTEGER PRIMARY KEY, boot_id TEXT NOT NULL, seq INTEGER NOT NULL, "
+    "ts_ms INTEGER NOT NULL,\n    stored_s REAL NOT NULL, confidence REAL NOT NULL, cadence_spm REAL\n)",
+    "day": "CREATE TABLE day (date TEXT PRIMARY KEY, steps INTEGER NOT NULL) WITHOUT ROWID",
+    "meta": "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+}
+_MAGIC = b"SQLite format 3\0"
+_MAX_ASIDE = 10
+_CHUNK_BYTES = 2**20
+
+_REMEDIES = {
+    sqlite3.SQLITE_BUSY: "another footfall has it open: stop it first, or set outbox.path",
+    sqlite3.SQLITE_FULL: "free some disk space",
+    sqlite3.SQLITE_CORRUPT: "restart footfall: it moves a damaged outbox aside",
+}
+_TRANSIENT = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY)
+_TRANSIENT_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+def open_file(path: Path) -> tuple[sqlite3.Connection, int]:
+    """Open or create the file; return it with the largest lifetime total that it or its log shows anywhere.
+
+    A damaged file is moved aside and its total carried over; one that never was an outbox is left alone.
+    """
+    logged = shown_total(beside(path, "-wal"))  # before SQLite sees it: a log it cannot use, it deletes
+    found = max(logged, shown_total(path))
+    try:
+        if not path.exists():  # but a damaged one: the power went right after it was moved aside
+            found = max(
+                found, *(shown_total(beside(aside, suffix)) for aside in _asides(path) for suffix in ("", "-wal"))
+            )
+        return connect(path, found), found
+    except sqlite3.DatabaseError as error:
+        if not _is_damage(error):
+            raise
+        if not logged and not _was_an_outbox(path):
+            raise OutboxError(f"{path} is no outbox ({error}): set outbox.path to another file") from error
+        damage = error
+    aside = move_aside(path)
+    log.error(
+        "outbox %s is damaged (%s): moved to %s, starting a new one; the lifetime total goes on from %d",
+        path, damage, aside, found,
+    )  # fmt: skip
+    return connect(path, found), found
+
+
+def connect(path: Path, total: int) -> sqlite3.Connection:
+    """Open the file; `total` is where an empty one starts to count."""
+    db = sqlite3.connect(path, timeout=1.0, isolation_level=None)
+    # A flipped bit may make text that is no UTF-8; such a row is found by its value, not by an exception.
+    db.text_factory = lambda content: content.decode(errors="replace")
+    try:
+        # Exclusive: two daemons on one file would send every step twice, and no shared memory is needed.
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        db.execute("PRAGMA journal_mode = WAL")
+        _prepare(db, path, total)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _prepare(db: sqlite3.Connection, path: Path, total: int) -> None:
+    """Create the tables in an empty file; refuse a foreign or a damaged one."""
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    tables = dict(db.execute("SELECT name, sql FROM sqlite_schema").fetchall())
+    if version == 0 and not tables:
+        db.executescript(f"BEGIN; {'; '.join(_TABLES.values())}; PRAGMA user_version = {_VERSION};")
+        db.execute("INSERT INTO meta VALUES (?, ?)", (TOTAL, f"{total:012d}"))
+        db.execute("COMMIT")
+        return
+    known = _TABLES.keys() & tables.keys()
+    if not known or (version != _VERSION and known != _TABLES.keys()):
+        wanted = f"found version {version}, wanted {_VERSION}"
+        raise OutboxError(f"{path} is no outbox of this Footfall ({wanted}): set outbox.path to another file")
+    if not _TABLES.items() <= tables.items():
+        raise _Damaged("its tables are not as they were made")
+    if (found := str(db.execute("PRAGMA quick_check(1)").fetchone()[0])) != "ok":
+        raise _Damaged(" ".join(found.split()))
+    if version != _VERSION:  # all the rest is ours and sound: a bit of the header has flipped
+        log.warning("outbox %s calls itself version %d but holds version %d: corrected", path, version, _VERSION)
+        db.execute(f"PRAGMA user_version = {_VERSION}")
+
+
+class _Damaged(sqlite3.DatabaseError):
+    """The file is inconsistent, as SQLite's own check or ours found."""
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    return isinstance(error, _Damaged) or _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _was_an_outbox(path: Path) -> bool:
+    """Whether the file shows a database or our total, or nothing but zeros, as a power cut may leave them."""
+    with path.open("rb") as file:
+        head = file.read(len(_MAGIC))
+        return head == _MAGIC or _shows_total(path) or not (any(head) or any(map(any, _chunks(path))))
+
+
+def shown_total(path: Path) -> int:
+    """Return the largest lifetime total in the raw bytes of a file; 0 where there is none."""
+    return max(_totals(path), default=0)
+
+
+def _shows_total(path: Path) -> bool:
+    return next(_totals(path), None) is not None
+
+
+def _totals(path: Path) -> Iterator[int]:
+    tail = b""
+    for chunk in _chunks(path):
+        text = tail + chunk
+        yield from (int(digits) for digits in _TOTAL_IN_BYTES.findall(text))
+        tail = text[-_LONGEST_TOTAL:]
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    if path.is_file():
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """Return the path of a file that belongs to the outbox: `-wal` is SQLite's log."""
+    return path.with_name(path.name + suffix)
+
+
+def _asides(path: Path) -> list[Path]:
+    """Return the names for what is moved aside, oldest first; the last one is used again and again."""
+    return [beside(path, ".damaged" + (f".{number}" if number else "")) for number in range(_MAX_ASIDE)]
+
+
+def free_aside(path: Path) -> Path:
+    """Return the name under which to keep a damaged file: never one that is taken, up to a bound."""
+    names = _asides(path)
+    free = (one for one in names if not one.exists() and not beside(one, "-wal").exists())
+    return next(free, names[-1])
+
+
+def move_aside(path: Path) -> Path:
+    """Rename the file and its log; return the new name."""
+    aside = free_aside(path)
+    for suffix in ("-wal", ""):  # the log first: whatever stays behind must not be replayed into the new file
+        if beside(path, suffix).exists():
+            os.replace(beside(path, suffix), beside(aside, suffix))  # noqa: PTH105  says that it overwrites
+    return aside
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return what stays the same while a path names the same file; None where there is none; raises OSError."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def rewrite(db: sqlite3.Connection, path: Path, *, total: int, replaced: bool) -> sqlite3.Connection:
+    """Write a database, whose file somebody has deleted or replaced while it was open, to its path again.
+
+    replaced: another file stands there now; it is moved aside, unless another process uses it. If even the open
+    database cannot be read any more, an empty one that starts at `total` takes its place.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if replaced:
+        _refuse_in_use(path)
+    fresh = beside(path, ".new")
+    fresh.unlink(missing_ok=True)
+    try:
+        with contextlib.closing(sqlite3.connect(fresh)) as copy:
+            db.backup(copy)
+    except sqlite3.DatabaseError as error:
+        if _code(error) in _TRANSIENT:
+            raise
+        fresh.unlink(missing_ok=True)
+    if replaced:
+        log.error("outbox %s: the file that has taken its place is kept as %s", path, move_aside(path))
+    db.close()  # before the new one is there: it deletes the log that goes by its name
+    if fresh.exists():
+        fresh.replace(path)
+    return connect(path, total)
+
+
+def _refuse_in_use(path: Path) -> None:
+    """Raise sqlite3.OperationalError (SQLITE_BUSY) if another process has this file open as its outbox."""
+    with contextlib.closing(sqlite3.connect(path, timeout=0.0, isolation_level=None)) as probe:
+        try:
+            probe.execute("BEGIN EXCLUSIVE")
+        except sqlite3.DatabaseError as error:
+            if _code(error) == sqlite3.SQLITE_BUSY:
+                raise
+
+
+def _code(error: sqlite3.Error) -> int:
+    code: Any = getattr(error, "sqlite_errorcode", 0)
+    return int(code) & 0xFF  # the low byte is the primary code
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the file system say into an OutboxError."""
+    try:
+        yield
+    except OutboxError:
+        raise
+    except sqlite3.Error as error:
+        code = _code(error)
+        remedy = _REMEDIES.get(code, "check the disk, and that outbox.path is a file that this user may write")
+        raise OutboxError(f"outbox {path}: {error}; {remedy}", transient=code in _TRANSIENT) from error
+    except OSError as error:
+        message = f"outbox {path}: {error.strerror}; set outbox.path to a file this user may write"
+        raise OutboxError(message, transient=error.errno in _TRANSIENT_ERRNO) from error
