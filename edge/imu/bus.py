@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import time
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from edge.errors import ImuError
@@ -44,7 +45,7 @@ class I2cBus(Protocol):
         """Release the bus; may be called twice."""
 
 
-class RetryingBus:
+class RetryingBus(ABC):
     """Bounded retry of register access over three raw operations that a transport provides."""
 
     def __init__(
@@ -79,14 +80,17 @@ class RetryingBus:
             self._sleep(wait_s)
         return operation()
 
+    @abstractmethod
     def _read(self, address: int, register: int, count: int) -> bytes:
-        raise NotImplementedError
+        """Read registers, once."""
 
+    @abstractmethod
     def _write(self, address: int, register: int, value: int) -> None:
-        raise NotImplementedError
+        """Write a register, once."""
 
+    @abstractmethod
     def _burst(self, address: int, register: int, count: int) -> bytes:
-        raise NotImplementedError
+        """Read a port, once."""
 
 
 class SmbusBus(RetryingBus):
