@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import pairwise
-from statistics import median
 from typing import TYPE_CHECKING
 
 from edge.types import StepEvent
@@ -64,7 +63,13 @@ class StepDetector:
     def _cadence_spm(self) -> float | None:
         times_s = list(self._steps_s)
         intervals_s = [b - a for a, b in pairwise(times_s)]
-        return 60.0 / median(intervals_s) if intervals_s else None
+        return 60.0 / _median(intervals_s) if intervals_s else None
+
+
+def _median(values: list[float]) -> float:
+    """Return the median; the statistics module would cost the device half a megabyte."""
+    ordered = sorted(values)
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 
 def _vertex(before: float, middle: float, after: float) -> float:

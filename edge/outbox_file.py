@@ -24,6 +24,7 @@ TOTAL = "lifetime_total"
 _TOTAL_IN_BYTES = re.compile(TOTAL.encode() + rb"(\d{12})")
 _LONGEST_TOTAL = len(TOTAL) + 12
 
+CACHE_KB = 256
 _VERSION = 1
 _TABLES = {
     "step": "CREATE TABLE step (\n    total INTEGER PRIMARY KEY, boot_id TEXT NOT NULL, seq INTEGER NOT NULL, "
@@ -80,6 +81,7 @@ def connect(path: Path, total: int) -> sqlite3.Connection:
         # Exclusive: two daemons on one file would send every step twice, and no shared memory is needed.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA cache_size = -{CACHE_KB}")  # SQLite's own default would grow to 2 MB over the days
         _prepare(db, path, total)
     except BaseException:
         db.close()

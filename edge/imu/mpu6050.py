@@ -7,7 +7,6 @@ Linux kernel's drivers/iio/imu/inv_mpu6050 (inv_mpu_core.c hw_info, inv_mpu_iio.
 from __future__ import annotations
 
 import contextlib
-import statistics
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -185,9 +184,8 @@ class Mpu6050:
     def restart_fifo(self) -> None:
         """Empty the FIFO; FIFO_RESET works only while FIFO_EN is 0, and the sources are opened last, on a frame."""
         # What frames are compared with is read anew, and as a median: one corrupt read must not condemn all frames.
-        self._temperature = statistics.median(
-            float(int16_be(self._read(TEMP_OUT.address, 2), 1)[0, 0]) for _ in range(TEMPERATURE_READS)
-        )
+        reads = [float(int16_be(self._read(TEMP_OUT.address, 2), 1)[0, 0]) for _ in range(TEMPERATURE_READS)]
+        self._temperature = sorted(reads)[TEMPERATURE_READS // 2]
         sources = TEMP_FIFO_EN.address
         self._write(sources, 0)
         self._write(USER_FIFO_EN.address, 0)

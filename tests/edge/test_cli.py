@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,15 @@ def test_bare_footfall_shows_how_to_use_it() -> None:
     done = footfall()
     assert done.returncode == 2
     assert "COMMAND" in done.stderr
+
+
+def test_the_daemon_loads_nothing_that_does_not_belong_on_the_device() -> None:
+    heavy = {"tensorflow", "keras", "scipy", "matplotlib", "asyncio", "multiprocessing", "converter", "emulator"}
+    script = f"import edge.daemon, sys; print(sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_tensorflow_is_not_in_the_device_s_environment() -> None:
+    packages = {distribution.metadata["Name"].lower() for distribution in metadata.distributions()}
+    assert not {name for name in packages if name.startswith(("tensorflow", "keras"))}
