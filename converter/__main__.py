@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns 0, 1 (the work failed) or 2 (bad usage or input file)."""
     given = sys.argv[1:] if arguments is None else arguments
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        # As Ctrl-C does: the TensorFlow process and the scratch folders go with this one.
+        signal.signal(name, signal.default_int_handler)
     try:
         if given[:1] == ["inspect"]:
             print(inspect(_file_to_inspect(given[1:])))

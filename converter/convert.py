@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from converter.proofs import Evidence, Proof, prove, write_report
 from converter.quantize import Quantized, quantize
 from converter.ranges import state_tensors
 from converter.sources import sha256
+from converter.spec import read_document
 from converter.variants import INT8, variant_path
 from converter.verify import Int8Model
 from edge.classifier import StepClassifier
@@ -78,6 +80,12 @@ def convert(
     return Converted(files, proof, quantized.assumptions, warnings)
 
 
+def unproven(model: Path, spec: Path, calibration: Path) -> bytes:
+    """Return the int8 file of a model without its proofs, for a comparison of many; raises as `convert` does."""
+    quantized = quantize(model, read_document(spec), calibration, variants=(INT8,), where=str(spec))
+    return embed(quantized.flatbuffers[INT8], _manifest(quantized, INT8, sha256(model)))
+
+
 def _manifest(quantized: Quantized, variant: str, keras_sha256: str) -> dict[str, Any]:
     flatbuffer = quantized.flatbuffers[variant]
     state = state_tensors(flatbuffer, quantized.spec.state)
@@ -111,7 +119,7 @@ def _evidence(quantized: Quantized, variant: str, manifest: dict[str, Any], mode
 
 def _write(output: Path, evidence: Evidence, manifest: dict[str, Any]) -> Written:
     """Put a model in place once the device's own reader and self-test have accepted it."""
-    partial = output.with_name(f".{output.name}.partial")
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
         partial.write_bytes(evidence.flatbuffer)
         StepClassifier(partial, int8_only=evidence.variant == INT8)

@@ -157,18 +157,27 @@ def read_flatbuffer(flatbuffer: bytes) -> FlatModel:
     try:
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(flatbuffer, 0))
         graphs = list(model.subgraphs)
+        if len(graphs) == 1:
+            return _taken_apart(model, graphs[0], len(flatbuffer))
     except Exception as error:  # struct.error, IndexError, AttributeError, MemoryError …: all mean damage
         raise ModelError("is a damaged .tflite file; copy or convert it again (make convert)") from error
-    if len(graphs) != 1:
-        raise ModelError(f"has {len(graphs)} graphs; allowed: one (no control flow)")
-    (graph,) = graphs
-    return FlatModel(
+    raise ModelError(f"has {len(graphs)} graphs; allowed: one (no control flow)")
+
+
+def _taken_apart(model: Any, graph: Any, size_bytes: int) -> FlatModel:
+    """Return the graph; raises IndexError or the like when an index points nowhere."""
+    found = FlatModel(
         tensors=tuple(_tensor(index, tensor, model.buffers) for index, tensor in enumerate(graph.tensors)),
         operators=tuple(_operator(operator, model.operatorCodes) for operator in graph.operators),
         inputs=tuple(map(int, graph.inputs)),
         outputs=tuple(map(int, graph.outputs)),
-        size_bytes=len(flatbuffer),
+        size_bytes=size_bytes,
     )
+    used = {*found.inputs, *found.outputs, *(i for each in found.operators for i in (*each.inputs, *each.outputs))}
+    if not used <= set(range(-1, len(found.tensors))) or not all(each.outputs for each in found.operators):
+        raise IndexError("an operator reads or writes a tensor that is not there")
+    _ = found.total_macs, found.live_bytes, found.stored  # shapes too small for their operator
+    return found
 
 
 def _tensor(index: int, tensor: Any, buffers: Any) -> Tensor:

@@ -24,6 +24,7 @@ MIN_SECONDS = 60.0
 MAX_STILL = 0.9
 COARSE = 3.0
 """A range this many times the 99.9 % quantile leaves fewer than 7 of the 8 bits to ordinary walking."""
+MAX_CLIPPED = 0.01
 MIN_LEVELS = 32
 """Fewer int8 levels than this for one sensor's usual values: 5 bits."""
 
@@ -133,6 +134,11 @@ def _coarse(summary: CalibrationSummary, windows: FloatArray, spec: Spec) -> lis
         found.append(
             f"outliers up to {summary.largest:g} lie beyond the input range {low:g} to {high:g} and saturate "
             f"({summary.clipped_share:.2%} of the values); look at the recordings if that is more than a knock"
+        )
+    elif summary.clipped_share > MAX_CLIPPED:
+        found.append(
+            f"{summary.clipped_share:.0%} of the calibration values lie beyond the input range {low:g} to {high:g} and "
+            f"saturate; allowed without a word: {MAX_CLIPPED:.0%}; say --input-range or leave it out"
         )
     for kind in ("acc", "gyr"):
         columns = [number for number, name in enumerate(spec.channels) if name.startswith(kind)]

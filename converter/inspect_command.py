@@ -9,7 +9,7 @@ from converter.flatfile import FlatModel, Operator, Tensor, read_flatbuffer
 from converter.layers import short_name
 from converter.verify import INTEGERS, not_integer
 from edge.errors import ModelError, UsageError
-from edge.manifest import embedded_manifest
+from edge.manifest import check_sum, embedded_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,12 @@ def inspect(path: Path) -> str:
         model = read_flatbuffer(flatbuffer)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    parts = [_head(path, flatbuffer, model), _manifest(flatbuffer), _operators(model), _tensors(model)]
+    try:
+        check_sum(flatbuffer)
+        damage: list[str] = []
+    except ModelError as error:
+        damage = [f"DAMAGED: the device would refuse this file: it {error}"]
+    parts = [*damage, _head(path, flatbuffer, model), _manifest(flatbuffer), _operators(model), _tensors(model)]
     return "\n\n".join(parts)
 
 

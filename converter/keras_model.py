@@ -208,6 +208,8 @@ def _state_shape(path: Path, port: Port) -> tuple[int, ...]:
 
 
 def _is_fixed(model: Any, shapes: dict[str, tuple[int, ...]]) -> bool:
+    if isinstance(getattr(model, "output", None), dict):
+        return False
     return len(shapes) == 1 and tuple(model.inputs[0].shape) == next(iter(shapes.values()))
 
 

@@ -85,10 +85,10 @@ def _main(job_path: str) -> None:
     for number, path in enumerate(order["recordings"]):
         recording = load(path)
         windows = collected(recording, manifest)
-        answers = step_probabilities(ask(windows), manifest) if windows.windows else np.empty((0, 1), np.float32)
-        steps[str(number)] = np.array(steps_of(recording, Replayer(manifest, answers)))
+        raw = ask(windows) if windows.windows else np.empty((0, 1, max(1, len(manifest.classes))), np.float32)
+        steps[str(number)] = np.array(steps_of(recording, Replayer(manifest, raw)))
         if walk < 0 and recording.steps is not None and len(recording.steps) >= WALK_STEPS:
-            walk, walk_answers = number, answers
+            walk, walk_answers = number, step_probabilities(raw, manifest)
     np.savez(order["outcome"], walk=walk, walk_answers=walk_answers, **steps)
 
 
@@ -112,8 +112,9 @@ def _asker(path: Path, manifest: Manifest, state: tuple[tuple[str, str], ...]) -
 
 
 def _batched(graph: Any, windows: FloatArray) -> FloatArray:
-    parts = [np.asarray(graph(windows[first : first + BATCH])) for first in range(0, len(windows), BATCH)]
-    return np.concatenate(parts)
+    found = [graph(windows[first : first + BATCH]) for first in range(0, len(windows), BATCH)]
+    # A SavedModel, and a Keras model that was made with a dict of outputs, answer by name; a list may hold the one.
+    return np.concatenate([np.asarray(next(iter(each.values())) if isinstance(each, dict) else each) for each in found])
 
 
 def _streamed(graph: Any, fixed: Any, collector: Collector) -> FloatArray:

@@ -34,15 +34,16 @@ class LayerRange:
     saturated: float
 
 
-def layer_ranges(flatbuffer: bytes, inputs: Array) -> list[LayerRange]:
+def layer_ranges(flatbuffer: bytes, inputs: Array, state: Sequence[tuple[str, str]] = ()) -> list[LayerRange]:
     """Run quantised inputs [n, …] through the plain reference kernels and watch every layer.
 
-    Exact integer arithmetic, so the same everywhere. Only for models without fed-back state; others give [].
+    state: (input, output) names of what is fed back; then inputs are sequences [n, steps, …], each from a fresh state.
+    Exact integer arithmetic, so the same everywhere.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType  # noqa: PLC0415 - 0.1 s that few commands need
 
     model = read_flatbuffer(flatbuffer)
-    if len(model.inputs) != 1:
+    if any(model.tensors[index].is_float for index in model.inputs):
         return []
     with contextlib.suppress(RuntimeError, ValueError):
         interpreter = Interpreter(
@@ -52,12 +53,15 @@ def layer_ranges(flatbuffer: bytes, inputs: Array) -> list[LayerRange]:
             num_threads=1,
         )
         interpreter.allocate_tensors()
-        watched = [("INPUT", model.inputs[0])] + [
+        entry = _entry(interpreter, state)
+        watched = [("INPUT", entry)] + [
             (operator.name, operator.outputs[0])
             for operator in model.operators
             if operator.name not in MOVES_ONLY and model.tensors[operator.outputs[0]].type in ("INT8", "INT16")
         ]
-        seen = _watch(interpreter, model.inputs[0], [index for _, index in watched], inputs)
+        fed_back = _fed_back(interpreter, state)
+        sequences = inputs if state else inputs[:, None]
+        seen = _watch(interpreter, entry, [index for _, index in watched], sequences, fed_back)
         names = dict.fromkeys(model.outputs, "output") | dict.fromkeys(model.inputs, "input")
         return [
             _range(
@@ -68,14 +72,38 @@ def layer_ranges(flatbuffer: bytes, inputs: Array) -> list[LayerRange]:
     return []
 
 
-def _watch(interpreter: Any, entry: int, indices: Sequence[int], inputs: Array) -> dict[int, Array]:
+def _entry(interpreter: Any, state: Sequence[tuple[str, str]]) -> int:
+    """Return the index of the input that is no state."""
+    names = {given for given, _ in state}
+    return next(int(each["index"]) for each in interpreter.get_input_details() if each["name"] not in names)
+
+
+def _fed_back(interpreter: Any, state: Sequence[tuple[str, str]]) -> list[tuple[dict[str, Any], int]]:
+    given = {each["name"]: each for each in interpreter.get_input_details()}
+    answers = {each["name"]: int(each["index"]) for each in interpreter.get_output_details()}
+    return [(given[source], answers[target]) for source, target in state]
+
+
+def _watch(
+    interpreter: Any,
+    entry: int,
+    indices: Sequence[int],
+    sequences: Array,
+    fed_back: Sequence[tuple[dict[str, Any], int]],
+) -> dict[int, Array]:
     values: dict[int, list[Array]] = {index: [] for index in indices}
-    shape = interpreter.get_input_details()[0]["shape"]
-    for given in inputs:
-        interpreter.set_tensor(entry, given.reshape(shape))
-        interpreter.invoke()
-        for index, kept in values.items():
-            kept.append(interpreter.get_tensor(index).reshape(-1))
+    shape = next(each["shape"] for each in interpreter.get_input_details() if each["index"] == entry)
+    for sequence in sequences:
+        for source, _ in fed_back:
+            rest = np.full(source["shape"], source["quantization"][1], source["dtype"])
+            interpreter.set_tensor(source["index"], rest)
+        for given in sequence:
+            interpreter.set_tensor(entry, given.reshape(shape))
+            interpreter.invoke()
+            for index, kept in values.items():
+                kept.append(interpreter.get_tensor(index).reshape(-1))
+            for source, target in fed_back:
+                interpreter.set_tensor(source["index"], interpreter.get_tensor(target))
     return {index: np.concatenate(kept) for index, kept in values.items()}
 
 

@@ -21,6 +21,8 @@ from converter.inferred import complete
 from converter.input_range import CalibrationSummary, clipped, found_range, has_range, summarise
 from converter.keras_model import FixedModel, check_answers, examine, fix, load
 from converter.ranges import settled, unequal
+from converter.refusals import check_layers
+from converter.sources import HDF5, architecture
 from converter.spec import Spec, to_document
 from converter.streaming import run
 from converter.variants import FLOAT16, INT8, INT16X8
@@ -85,7 +87,10 @@ def _answer(job: dict[str, Any]) -> None:
 def _fixed(job: dict[str, Any]) -> FixedModel:
     document = job["document"]
     state = tuple((pair["input"], pair["output"]) for pair in document.get("state") or ())
-    loaded = load(Path(job["model"]), job["kind"])
+    path = Path(job["model"])
+    if job["kind"] == HDF5 and (config := architecture(path, HDF5)) is not None:
+        check_layers(path, config)
+    loaded = load(path, job["kind"])
     return fix(loaded, window_samples=document.get("window_samples"), state=state)
 
 

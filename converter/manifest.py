@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from base64 import b64encode
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import flatbuffers
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
+SELF_TEST_STREAM = 40
+"""Windows in a row of a self-test case of a model with state: enough for what it remembers to matter."""
 TOLERANCE_LSB = 8
 """How far tflite-runtime may be from litert in the self-test; measured at most 5 (design, toolchain)."""
 
@@ -55,6 +58,7 @@ def build_manifest(
         "classes": list(spec.classes) or None,
         "threshold": spec.threshold,
         "refractory_s": spec.refractory_s,
+        **({"walking": asdict(spec.gate)} if spec.gate else {}),
         "quantization": quantization,
         "trained_on": list(spec.trained_on),
         "metrics": spec.metrics,
@@ -66,20 +70,22 @@ def build_manifest(
 def self_test(converted: Int8Model) -> dict[str, Any]:
     """Return known answers on made-up inputs: noise, a wandering signal and a walk-like rhythm.
 
-    Bytes are those of the tensors, int8 or whatever the variant takes; a state is at its zero point before each case.
+    Bytes are those of the tensors, int8 or whatever the variant takes. A model with state gets several windows in a
+    row, from its zero point on, and answers to all of them.
     """
+    windows = SELF_TEST_STREAM if converted.streaming else 1
     return {
         "tolerance_lsb": TOLERANCE_LSB,
-        "cases": [_case(converted, values) for values in _made_up_inputs(converted.input_shape)],
+        "cases": [_case(converted, values) for values in _made_up_inputs(converted.input_shape, windows)],
     }
 
 
 def _case(converted: Int8Model, values: Array) -> dict[str, str]:
     # int16: the same signal on its finer scale. Floats: about 1 g and 1 rad/s at 32.
     given = values * 256 if converted.dtype == np.int16 else values / 32 if converted.dtype.kind == "f" else values
-    given = given.astype(converted.dtype).reshape(converted.input_shape)
+    given = given.astype(converted.dtype).reshape(-1, *converted.input_shape)
     converted.reset()
-    return {"input": _base64(given), "output": _base64(converted.invoke(given))}
+    return {"input": _base64(given), "output": _base64(np.stack([converted.invoke(one) for one in given]))}
 
 
 def embed(flatbuffer: bytes, manifest: dict[str, Any]) -> bytes:
@@ -111,10 +117,13 @@ def to_json(manifest: dict[str, Any], indent: int | None = 2) -> str:
     return json.dumps(manifest, indent=indent, ensure_ascii=False, separators=separators)
 
 
-def _made_up_inputs(shape: tuple[int, ...]) -> list[Array]:
-    """Return int16 values -128 to 127, [samples, channels]; shape: [1, samples, channels(, 1)] or [1, channels]."""
+def _made_up_inputs(shape: tuple[int, ...], windows: int) -> list[Array]:
+    """Return int16 values -128 to 127, [samples, channels], for windows of a shape in a row.
+
+    shape: [1, samples, channels(, 1)] or [1, channels].
+    """
     rng = np.random.default_rng(0)
-    samples, channels = (shape[1], shape[2]) if len(shape) > 2 else (1, shape[1])
+    samples, channels = (windows * shape[1], shape[2]) if len(shape) > 2 else (windows, shape[1])
     noise = rng.integers(-128, 128, (samples, channels))
     wander = np.cumsum(rng.integers(-9, 10, (samples, channels)), axis=0)
     # 13 frames per step, a resting 1 g of about 32 LSB on the last axis: whole numbers, so equal on every machine.

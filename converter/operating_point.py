@@ -1,87 +1,111 @@
-"""Threshold and refractory time: chosen on people held out of training, by steps found and false steps together."""
+"""Threshold and gate: chosen on people held out of training, by how many steps a day would be counted wrongly."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, fields
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from converter.dataset import SAMPLING_RATE_HZ, Track
-from edge.detector import StepDetector
-from edge.scoring import TOLERANCE_S, false_steps, matched_pairs
-from edge.types import Window
+from converter.found import Decision, steps_s
+from converter.shape import LOOKBACKS
+from edge.bouts import Gate
+from edge.scoring import ScoredRecording, align, row
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
-    from edge.types import FloatArray, TimeArray
+    from converter.dataset import Track
+    from converter.found import Answers
+    from edge.types import TimeArray
 
-THRESHOLDS = tuple(round(0.20 + 0.05 * i, 2) for i in range(13))
-REFRACTORIES_S = (0.20, 0.24)
-"""No longer: runners take more than three steps per second."""
-F1_SLACK = 0.003
-"""Differences below 0.3 points mean nothing with so few people; within them fewer false steps decide."""
+LOOKAHEAD = 3
+"""Frames; of LOOKAHEADS the one that the device waits. More brings no step and takes time (docs/experiments.md)."""
+THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+REFRACTORY_S = 0.24
+"""No longer: runners take up to four steps per second. Shorter brings nothing (docs/experiments.md)."""
+ONS = (0.6, 0.8, 0.9, 0.95, 0.97)
+OFF = 0.2
+BACKFILL_S = 4.0
+"""How much of a bout's start may be released, beyond the time that the walking head looks back."""
+DAY_STEPS, DAY_BOUTS, DAY_STILL_H = 5000, 150, 8
+"""An ordinary day, to weigh kinds of errors against each other: steps, walking bouts, hours of busy hands."""
 
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """A choice and what it gave on the people it was chosen on."""
+    """A choice and what it gave on the people it was chosen on.
+
+    lookback: hops, of LOOKBACKS.
+    """
 
     threshold: float
     refractory_s: float
+    gate: Gate
+    lookback: int
     f1_250ms: float
+    first_step_recall: float
+    last_step_recall: float
     false_steps_per_hour: float
 
-
-def steps_s(probability: FloatArray, threshold: float, refractory_s: float) -> TimeArray:
-    """Return the times that the device's detector finds in the probabilities [n] of all frames of a recording."""
-    detector = StepDetector(
-        period_s=1 / SAMPLING_RATE_HZ, lookahead_s=0.0, threshold=threshold, refractory_s=refractory_s
-    )
-    end_s = (len(probability) - 1) / SAMPLING_RATE_HZ
-    window = Window(end_s, end_s, np.empty((0, 0), np.float32))
-    return np.array([step.time_s for step in detector.push(window, probability)])
+    @property
+    def wrong_per_day(self) -> float:
+        """Expected number of wrong steps in an ordinary day."""
+        ends = 2 - self.first_step_recall - self.last_step_recall
+        found = DAY_STEPS * (1 - self.f1_250ms) + DAY_BOUTS * ends
+        return found + DAY_STILL_H * self.false_steps_per_hour
 
 
-def choose(tracks: Sequence[Track], probabilities: Sequence[FloatArray]) -> tuple[OperatingPoint, list[OperatingPoint]]:
-    """Return the best point and all that were tried."""
-    tried = [_measure(tracks, probabilities, t, r) for t in THRESHOLDS for r in REFRACTORIES_S]
-    return best(tried), tried
+def load_point(path: Path) -> OperatingPoint:
+    """Return the point that a training run chose, from its `.train.json`."""
+    found = json.loads(path.read_text(encoding="utf-8"))["chosen"]
+    names = {entry.name for entry in fields(OperatingPoint)}
+    return OperatingPoint(**{key: found[key] for key in names} | {"gate": Gate(**found["gate"])})
 
 
-def best(tried: Sequence[OperatingPoint]) -> OperatingPoint:
-    """Return the point with the fewest false steps among those at most F1_SLACK below the top."""
-    top = max(point.f1_250ms for point in tried)
-    good = [point for point in tried if point.f1_250ms >= top - F1_SLACK]
-    return min(good, key=lambda point: (point.false_steps_per_hour, -point.f1_250ms))
+def choose(
+    tracks: Sequence[Track], answers: Sequence[Answers], hop_s: float
+) -> tuple[OperatingPoint, list[OperatingPoint]]:
+    """Return the best point and all that were tried. hop_s: seconds between two walking probabilities."""
+    tried = []
+    for threshold, on, lookback in product(THRESHOLDS, ONS, LOOKBACKS):
+        gate = Gate(on, OFF, round(lookback * hop_s + BACKFILL_S, 2))
+        tried.append(measure(tracks, answers, threshold, gate, lookback))
+    return min(tried, key=lambda point: point.wrong_per_day), tried
 
 
-def label_shift_s(tracks: Sequence[Track], probabilities: Sequence[FloatArray], anchor: str) -> Mapping[str, float]:
-    """Return the seconds to add to the labels of each placement so that they mark the anchor set's instant of a step.
-
-    A net that was trained on all sets answers nearly alike for all; what is left is the constant of each placement.
-    """
-    late_s: dict[str, list[float]] = {}
-    for track, probability in zip(tracks, probabilities, strict=True):
-        if track.walks and track.dataset != anchor:
-            found_s = steps_s(probability, THRESHOLDS[0], REFRACTORIES_S[0])
-            pairs = matched_pairs(track.steps_s, found_s, TOLERANCE_S)
-            late_s.setdefault(track.placement, []).extend(found_s[j] - track.steps_s[i] for i, j in pairs)
-    return {placement: float(np.median(values)) for placement, values in sorted(late_s.items()) if values}
-
-
-def _measure(
-    tracks: Sequence[Track], probabilities: Sequence[FloatArray], threshold: float, refractory_s: float
+def measure(
+    tracks: Sequence[Track], answers: Sequence[Answers], threshold: float, gate: Gate, lookback: int
 ) -> OperatingPoint:
-    hits = steps = false = 0
-    hours = 0.0
-    for track, probability in zip(tracks, probabilities, strict=True):
-        found_s = steps_s(probability, threshold, refractory_s)
-        if track.walks:
-            hits += len(matched_pairs(track.steps_s, found_s, TOLERANCE_S))
-            steps += len(track.steps_s) + len(found_s)
-        elif track.known.all():
-            count, seen_hours = false_steps(track.steps_s, found_s, track.seconds)
-            false, hours = false + count, hours + seen_hours
-    return OperatingPoint(threshold, refractory_s, round(2 * hits / steps, 5), round(false / hours, 1))
+    """Score one choice on tracks whose labels tell steps, or that there are none."""
+    decision = Decision(threshold, REFRACTORY_S, gate, LOOKAHEAD, lookback)
+    scored = [_scored(track, steps_s(said, decision)) for track, said in zip(tracks, answers, strict=True)]
+    figures = row("", [each for shifted in align(scored).values() for each in shifted])
+    return OperatingPoint(
+        threshold=threshold,
+        refractory_s=REFRACTORY_S,
+        gate=gate,
+        lookback=lookback,
+        f1_250ms=round(figures["f1_250ms"] or 0.0, 5),
+        first_step_recall=round(figures["first_step_recall_250ms"] or 0.0, 4),
+        last_step_recall=round(figures["last_step_recall_250ms"] or 0.0, 4),
+        false_steps_per_hour=round(figures["false_steps_per_hour"] or 0.0, 1),
+    )
+
+
+def _scored(track: Track, found_s: TimeArray) -> ScoredRecording:
+    """Pair a track with what was found; an instant whose label is unknown counts neither way."""
+    known = track.known[np.minimum((found_s * len(track.known) / track.seconds).astype(int), len(track.known) - 1)]
+    whole = bool(track.known.all())
+    return ScoredRecording(
+        dataset=track.dataset,
+        subject=track.subject,
+        name="",
+        duration_s=track.seconds,
+        steps_known=("all" if track.walks else "zero") if whole else "bouts",
+        true_s=track.steps_s,
+        predicted_s=found_s[known & (found_s <= track.seconds)],
+    )

@@ -100,12 +100,16 @@ def _layers(figure: Any, layers: list[dict[str, Any]]) -> None:
     for where, layer in zip(place, layers, strict=True):
         if layer["saturated"] > 0:
             axis.annotate(
-                f" {100 * layer['saturated']:.2g} % at the limit", (layer["high"], where), va="center", fontsize=7
+                f" {_percent(layer['saturated'])} % at the limit", (layer["high"], where), va="center", fontsize=7
             )
     axis.set_yticks(place, [f"{layer['name']} ({layer['operator'].lower()})" for layer in layers], fontsize=8)
     axis.set_xlim(low.min() - 0.5, high.max() + 0.28 * (high.max() - low.min()))
     axis.set_xlabel("value of the layer's output")
     axis.legend(loc="lower right", fontsize="small", frameon=False)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}" if share >= 0.1 else f"{100 * share:.2g}"
 
 
 def _size(figure: Any, variants: dict[str, Any], parameters: int) -> None:

@@ -124,8 +124,9 @@ def _model(one: Evidence) -> dict[str, Any]:
 
 
 def _layers(one: Evidence) -> list[dict[str, Any]]:
-    inputs = Int8Model(one.flatbuffer, state_pairs(one.flatbuffer)).quantised(one.windows[:LAYER_WINDOWS])
-    return [asdict(layer) for layer in layer_ranges(one.flatbuffer, inputs)]
+    state = state_pairs(one.flatbuffer)
+    inputs = Int8Model(one.flatbuffer, state).quantised(one.windows[:LAYER_WINDOWS])
+    return [asdict(layer) for layer in layer_ranges(one.flatbuffer, inputs, state)]
 
 
 def _steps(
@@ -172,7 +173,10 @@ def _walk(one: Evidence, path: Path, keras: KerasSteps) -> Walk:
 
 def _answers(one: Evidence) -> Walk:
     """Return answers to calibration windows, one after the other, for want of a labelled walk."""
-    converted = Int8Model(one.flatbuffer, state_pairs(one.flatbuffer)).probabilities(one.windows).reshape(-1)
-    shown = slice(0, ANSWERS_SHOWN)
-    number = np.arange(len(converted))[shown].astype(np.float64)
-    return Walk("", number, converted[shown], one.floats.reshape(-1)[shown], np.empty(0), one.spec.threshold)
+    # The step's class alone, as on the device: the classes of a softmax one after the other are a saw.
+    classes = max(1, len(one.spec.classes))
+    step = parse_manifest(embedded_manifest(one.flatbuffer)).step_class
+    answers = Int8Model(one.flatbuffer, state_pairs(one.flatbuffer)).probabilities(one.windows)
+    converted, floats = (values.reshape(-1, classes)[:ANSWERS_SHOWN, step] for values in (answers, one.floats))
+    number = np.arange(len(converted)).astype(np.float64)
+    return Walk("", number, converted, floats, np.empty(0), one.spec.threshold)

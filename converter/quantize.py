@@ -82,7 +82,8 @@ def keras_answers(
 def _job(name: str, model: Path) -> dict[str, Any]:
     """Look at the model's file, so that what is plainly wrong is said at once, and describe the job."""
     kind = sources.kind(model)
-    config = sources.architecture(model, kind)
+    # A damaged .h5 can crash the HDF5 library: the child looks into that itself.
+    config = None if kind == sources.HDF5 else sources.architecture(model, kind)
     if config is not None:
         refusals.check_layers(model, config)
     return {"job": name, "model": str(model.resolve()), "kind": kind}

@@ -1,7 +1,7 @@
-"""Training windows: drawn, warped, spliced and disturbed, with a step heat-map as the target.
+"""Training windows: drawn, warped, spliced and disturbed, with a step heat-map and a walking label as targets.
 
-About 60 % of the windows show labelled walking, the rest people who do not walk. Chunks of the latter that the net gets
-wrong are drawn more often; some walks start or end in one of them, as walks do.
+About 40 % of the windows show walking with labelled steps, 20 % walking without, and the rest people who do not walk.
+Chunks of the latter that the net gets wrong are drawn more often; some walks start or end in one of them, as walks do.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from converter.dataset import SAMPLING_RATE_HZ, Track
+from converter.dataset import NOBODY, SAMPLING_RATE_HZ, SOMEBODY, UNKNOWN, Track
 from converter.rotation import random_rotations
+from converter.shape import HOP_SAMPLES, LOOKAHEADS, LOOKBACKS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,23 +23,34 @@ if TYPE_CHECKING:
     from edge.types import FloatArray, TimeArray
 
     IntArray = npt.NDArray[np.intp]
+    LabelArray = npt.NDArray[np.int8]
 
-SHARES: dict[str, float] = {
-    "awinda_hand": 0.28,
-    "oxford_opt": 0.34,
-    "wisdm_watch": 0.22,
-    "wisdm_phone": 0.09,
-    "spsw_watch": 0.04,
-    "spsw_phone": 0.03,
+SHARES: dict[tuple[str, str], float] = {
+    ("awinda_hand", "steps"): 0.20,
+    ("oxford_opt", "steps"): 0.22,
+    ("ipol_gait", "steps"): 0.12,
+    ("spsw_watch", "walking"): 0.10,
+    ("spsw_phone", "walking"): 0.04,
+    ("sisfall_waist", "walking"): 0.06,
+    ("wisdm_watch", "nobody"): 0.24,
+    ("wisdm_phone", "nobody"): 0.08,
+    ("sisfall_waist", "nobody"): 0.08,
 }
-"""Share of the windows drawn from each data set."""
+"""Share of the windows drawn from each data set and kind, of those that are there."""
 HEAT_SD_S = 0.06
 FAR_S = 9.0
+REST_FRAMES = 75
+"""A recording that ends goes on for the device as if it rested (edge.pipeline); so does it here."""
+UNSURE_FRAMES = 12
+"""How far around a splice or an end nobody can say whether that is walking."""
+WARM_UP_FRAMES = 10
+WARM_UP_HOPS = 5
+"""What comes out in the first instants after a start is not asked for."""
 CHUNK_FRAMES = 250
 MAX_WARP = 1.2
 SPLICED_SHARE = 0.3
-SPLICE_MARGIN_FRAMES = 10
 SCALE_SD = 0.12
+GAIN_SD = 0.0
 MAX_NOISE_G = 0.02
 BIAS_SD_G = 0.02
 MINING_RATE = 0.5
@@ -48,23 +60,35 @@ EASY_LOSS, TYPICAL_LOSS = 0.03, 0.15
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """inputs: [b, n, 3] g; target, weight: [b, n - context, 1], each `lookahead` frames before the newest seen."""
+    """inputs: [b, n, 3] g. step, step_weight: [b, n, LOOKAHEADS]; walking, walking_weight: [b, hops, LOOKBACKS]."""
 
     inputs: FloatArray
-    target: FloatArray
-    weight: FloatArray
+    step: FloatArray
+    step_weight: FloatArray
+    walking: FloatArray
+    walking_weight: FloatArray
     pool: IntArray
     chunk: IntArray
 
 
-class Pool:
-    """All tracks of one data set end to end: frames, time to the steps around each frame, and where labels hold."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """frames: [b, n, 3] g; for each frame seconds to the nearest step, whether steps are known, and who walks."""
 
-    def __init__(self, tracks: Sequence[Track], shift_s: Mapping[str, float], rest: int) -> None:
-        parts = [_rested(track, shift_s.get(track.placement, 0.0), rest) for track in tracks]
+    frames: FloatArray
+    distance_s: TimeArray
+    known: FloatArray
+    walking: LabelArray
+
+
+class Pool:
+    """Tracks of one data set and kind end to end, with time to the steps around each frame, and where labels hold."""
+
+    def __init__(self, tracks: Sequence[Track], shift_s: Mapping[str, float]) -> None:
+        parts = [_rested(track, shift_s.get(track.placement, 0.0)) for track in tracks]
         lengths = np.array([len(part[0]) for part in parts])
-        self.frames, self.since_s, self.until_s, self.known = (
-            np.concatenate([part[i] for part in parts]) for i in range(4)
+        self.frames, self.since_s, self.until_s, self.known, self.walking = (
+            np.concatenate([part[i] for part in parts]) for i in range(5)
         )
         ends = np.cumsum(lengths)
         chunks = [
@@ -74,7 +98,7 @@ class Pool:
         ]
         self.chunk_start, self.track_start, self.track_end = np.array(chunks).T
         self.chunk_weight = np.ones(len(chunks))
-        self.walks = any(track.walks for track in tracks)
+        self.mined = tracks[0].kind == "nobody"
 
     def draw(self, count: int, rng: np.random.Generator) -> IntArray:
         """Return chunk numbers, those with a high loss more often."""
@@ -84,7 +108,7 @@ class Pool:
 
     def remember(self, chunk: IntArray, loss: FloatArray) -> None:
         """Let the loss of windows of non-walkers move the weight of their chunks."""
-        if not self.walks:
+        if self.mined:
             kept = (1 - MINING_RATE) * self.chunk_weight[chunk]
             self.chunk_weight[chunk] = kept + MINING_RATE * (EASY_LOSS + loss) / TYPICAL_LOSS
 
@@ -92,26 +116,19 @@ class Pool:
 class Sampler:
     """Draws batches from pools of tracks, the same ones for the same seed.
 
-    window_frames: input frames of a window; context: how many of them the first answer needs besides its own.
-    shift_s: seconds to add to the labels of each placement.
+    window_frames: length of a window, whole hops. shift_s: seconds to add to the labels of each placement.
     """
 
     def __init__(
-        self,
-        tracks: Sequence[Track],
-        *,
-        window_frames: int,
-        context: int,
-        lookahead: int,
-        rng: np.random.Generator,
-        shift_s: Mapping[str, float],
+        self, tracks: Sequence[Track], *, window_frames: int, rng: np.random.Generator, shift_s: Mapping[str, float]
     ) -> None:
         self._rng = rng
-        self._window_frames, self._context, self._lookahead = window_frames, context, lookahead
-        names = [name for name in SHARES if any(track.dataset == name for track in tracks)]
-        self._pools = [Pool([t for t in tracks if t.dataset == name], shift_s, context) for name in names]
-        self._negatives = [number for number, pool in enumerate(self._pools) if not pool.walks]
-        share = np.array([SHARES[name] for name in names])
+        self._window_frames = window_frames
+        members = {key: [track for track in tracks if (track.dataset, track.kind) == key] for key in SHARES}
+        there = [key for key, found in members.items() if found]
+        self._pools = [Pool(members[key], shift_s) for key in there]
+        self._negatives = [number for number, pool in enumerate(self._pools) if pool.mined]
+        share = np.array([SHARES[key] for key in there])
         self._share = share / share.sum()
 
     def batch(self, size: int) -> Batch:
@@ -119,12 +136,11 @@ class Sampler:
         rng = self._rng
         pool = np.sort(rng.choice(len(self._pools), size=size, p=self._share))
         warp = np.exp(rng.uniform(-np.log(MAX_WARP), np.log(MAX_WARP), size))
-        frames, distance_s, known, chunk = self._windows(pool, warp)
-        self._splice(pool, warp, frames, distance_s, known)
-        heat = np.exp(-0.5 * (distance_s / HEAT_SD_S) ** 2).astype(np.float32)
-        asked = slice(self._context - self._lookahead, self._window_frames - self._lookahead)
-        target, weight = heat[:, asked, None], known[:, asked, None] * (1 + 2 * heat[:, asked, None])
-        return Batch(_disturbed(frames, rng), target, weight.astype(np.float32), pool, chunk)
+        windows, chunk = self._windows(pool, warp)
+        self._splice(pool, warp, windows)
+        step, step_weight = _step_targets(windows)
+        walking, walking_weight = _walking_targets(windows)
+        return Batch(_disturbed(windows.frames, rng), step, step_weight, walking, walking_weight, pool, chunk)
 
     def remember(self, batch: Batch, loss: FloatArray) -> None:
         """Take note of the mean loss [b] of each window, to draw hard ones more often."""
@@ -132,18 +148,17 @@ class Sampler:
             here = batch.pool == number
             self._pools[number].remember(batch.chunk[here], loss[here])
 
-    def _windows(self, pool: IntArray, warp: TimeArray) -> tuple[FloatArray, TimeArray, FloatArray, IntArray]:
+    def _windows(self, pool: IntArray, warp: TimeArray) -> tuple[Windows, IntArray]:
         chunk = np.empty(len(pool), np.intp)
         parts = []
         for number in np.unique(pool):
             here = pool == number
             chunk[here] = self._pools[number].draw(int(here.sum()), self._rng)
             parts.append(self._cut(self._pools[number], chunk[here], warp[here]))
-        frames, distance_s, known = (np.concatenate([part[i] for part in parts]) for i in range(3))
-        return frames, distance_s, known, chunk
+        return _joined(parts), chunk
 
-    def _cut(self, pool: Pool, chunk: IntArray, warp: TimeArray) -> tuple[FloatArray, TimeArray, FloatArray]:
-        """Return frames, seconds to the nearest step and known 0/1 of windows around chunks, at a warped pace."""
+    def _cut(self, pool: Pool, chunk: IntArray, warp: TimeArray) -> Windows:
+        """Return windows around chunks, at a warped pace."""
         span = self._window_frames * warp
         first, end = pool.track_start[chunk], pool.track_end[chunk]
         start = pool.chunk_start[chunk] + self._rng.uniform(-0.5, 0.5, len(chunk)) * CHUNK_FRAMES
@@ -157,11 +172,10 @@ class Sampler:
         past_s = pool.since_s[index] + share / SAMPLING_RATE_HZ
         ahead_s = pool.until_s[index] - share / SAMPLING_RATE_HZ
         distance_s = np.minimum(np.abs(past_s), np.abs(ahead_s)) / warp[:, None]
-        return frames, distance_s, pool.known[index] * inside
+        walking = np.where(inside, pool.walking[index], np.int8(UNKNOWN))
+        return Windows(frames, distance_s, pool.known[index] * inside, walking)
 
-    def _splice(
-        self, pool: IntArray, warp: TimeArray, frames: FloatArray, distance_s: TimeArray, known: FloatArray
-    ) -> None:
+    def _splice(self, pool: IntArray, warp: TimeArray, windows: Windows) -> None:
         """Overwrite the start or the end of some walks with people who do not walk."""
         rng = self._rng
         if not self._negatives:
@@ -172,28 +186,62 @@ class Sampler:
             part = self._cut(other, other.draw(1, rng), warp[window : window + 1])
             cut = int(rng.uniform(0.3, 0.85) * self._window_frames)
             where = slice(0, cut) if rng.random() < 0.7 else slice(cut, self._window_frames)
-            frames[window, where], distance_s[window, where], known[window, where] = (piece[0, where] for piece in part)
-            known[window, max(0, cut - SPLICE_MARGIN_FRAMES) : cut + SPLICE_MARGIN_FRAMES] = 0
+            windows.frames[window, where] = part.frames[0, where]
+            windows.distance_s[window, where] = part.distance_s[0, where]
+            windows.known[window, where] = part.known[0, where]
+            windows.walking[window, where] = part.walking[0, where]
+            around = slice(max(0, cut - UNSURE_FRAMES), cut + UNSURE_FRAMES)
+            windows.known[window, around] = 0
+            windows.walking[window, around] = UNKNOWN
 
 
-def _rested(track: Track, shift_s: float, rest: int) -> tuple[FloatArray, TimeArray, TimeArray, FloatArray]:
-    """Return frames, seconds since and until a step, and known 0/1, with `rest` still frames before the first.
+def _joined(parts: Sequence[Windows]) -> Windows:
+    return Windows(
+        np.concatenate([part.frames for part in parts]),
+        np.concatenate([part.distance_s for part in parts]),
+        np.concatenate([part.known for part in parts]),
+        np.concatenate([part.walking for part in parts]),
+    )
 
-    A recording starts for the device as if it had rested before (edge.windowing); so does it here.
-    """
-    frames = np.concatenate([np.repeat(track.frames[:1], rest, axis=0), track.frames])
-    known = np.concatenate([np.repeat(track.known[:1], rest), track.known]).astype(np.float32)
-    time_s = (np.arange(len(frames)) - rest) / SAMPLING_RATE_HZ
+
+def _step_targets(windows: Windows) -> tuple[FloatArray, FloatArray]:
+    """Return heat-map and weight [b, n, LOOKAHEADS]: at frame f the answer is about frame f minus the look-ahead."""
+    heat = np.exp(-0.5 * (windows.distance_s / HEAT_SD_S) ** 2)
+    frame = np.arange(heat.shape[1])[:, None] - np.asarray(LOOKAHEADS)
+    asked = np.maximum(frame, 0)
+    target, known = heat[:, asked], windows.known[:, asked] * (frame >= WARM_UP_FRAMES)
+    return target.astype(np.float32), (known * (1 + 2 * target)).astype(np.float32)
+
+
+def _walking_targets(windows: Windows) -> tuple[FloatArray, FloatArray]:
+    """Return target and weight [b, hops, LOOKBACKS]: at hop h the answer is about hop h minus the look-back."""
+    newest = windows.walking[:, HOP_SAMPLES - 1 :: HOP_SAMPLES]
+    hop = np.arange(newest.shape[1])[:, None] - np.asarray(LOOKBACKS)
+    asked = newest[:, np.maximum(hop, 0)]
+    known = (asked != UNKNOWN) & (hop >= 0) & (np.arange(newest.shape[1])[:, None] >= WARM_UP_HOPS)
+    return (asked == SOMEBODY).astype(np.float32), known.astype(np.float32)
+
+
+def _rested(track: Track, shift_s: float) -> tuple[FloatArray, TimeArray, TimeArray, FloatArray, LabelArray]:
+    """Return frames, seconds since and until a step, known 0/1 and walking, with rest after the last frame."""
+    frames = np.concatenate([track.frames, np.repeat(track.frames[-1:], REST_FRAMES, axis=0)])
+    known = np.concatenate([track.known, np.ones(REST_FRAMES)]).astype(np.float32)
+    rest = np.full(REST_FRAMES, NOBODY, np.int8)
+    rest[: 2 * UNSURE_FRAMES] = UNKNOWN
+    time_s = np.arange(len(frames)) / SAMPLING_RATE_HZ
     steps_s = np.concatenate([[-1e6], track.steps_s + shift_s, [1e6]])
     after = np.searchsorted(steps_s, time_s, side="right")
     since_s, until_s = time_s - steps_s[after - 1], steps_s[after] - time_s
-    return frames, np.minimum(since_s, FAR_S), np.minimum(until_s, FAR_S), known
+    walking = np.concatenate([track.walking, rest])
+    return frames, np.minimum(since_s, FAR_S), np.minimum(until_s, FAR_S), known, walking
 
 
 def _disturbed(frames: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Return the windows turned at random, scaled, and with the noise and bias of another sensor."""
     count = len(frames)
-    turned = frames @ random_rotations(count, rng)
+    resting = frames.mean(axis=1, keepdims=True)
+    gain = np.exp(rng.normal(0, GAIN_SD, (count, 1, 1)))
+    turned = (resting + gain * (frames - resting)) @ random_rotations(count, rng)
     turned *= np.exp(rng.normal(0, SCALE_SD, (count, 1, 1)))
     turned += rng.normal(0, 1, turned.shape) * rng.uniform(0, MAX_NOISE_G, (count, 1, 1))
     turned += rng.normal(0, BIAS_SD_G, (count, 1, 3))

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import zipfile
+import zlib
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import ModelError
@@ -18,6 +19,8 @@ ALLOWED = "a .keras or .h5 file or a SavedModel folder"
 MAX_MODEL_BYTES = 16 * 1024 * 1024
 """The device reads no larger .tflite; int8 weights take a quarter of these bytes, so no sensible model is near it."""
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+ZIP_FAULTS = (zipfile.BadZipFile, EOFError, OSError, zlib.error, NotImplementedError, RuntimeError, ValueError)
+"""What zipfile raises over a damaged or encrypted archive."""
 AGAIN = "save it again with model.save()"
 
 
@@ -95,7 +98,7 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
             missing = {"config.json", "model.weights.h5"} - set(archive.namelist())
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except ZIP_FAULTS as error:
         raise ModelError(f"{path}: is not a .keras file, or is truncated; {AGAIN}") from error
     if damaged or missing:
         what = f"damaged in {damaged}" if damaged else f"without {', '.join(sorted(missing))}"

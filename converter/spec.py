@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from edge.bouts import Gate
 from edge.errors import UsageError
+from edge.manifest import MAX_BACKFILL_S, WALKING_CLASS
 from edge.types import IMU_CHANNELS
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ UNITS = {name: "m/s^2" if name.startswith("acc") else "rad/s" for name in IMU_CH
 OUTPUTS = ("per_sample_probability", "window_probability", "start_end_classes")
 STEP_CLASSES = ("step", "start")
 """A softmax head says with which of its classes a step begins by naming it one of these."""
+GATE_KEYS = {entry.name for entry in fields(Gate)}
 NO_RANGE = (-math.inf, math.inf)
 """The input range of a spec that leaves it to the calibration."""
 
@@ -31,6 +35,7 @@ class Spec:
     any_orientation: the sensor may be mounted any way up, so calibration windows are turned at random.
     classes: names along the last axis of a softmax head, empty for a single probability.
     state: (input, output) names of the Keras tensors that are fed back, empty for a model without memory.
+    gate: what the device makes of the class `walking`, None for a model without one.
     """
 
     name: str
@@ -50,6 +55,7 @@ class Spec:
     metrics: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     state: tuple[tuple[str, str], ...] = ()
+    gate: Gate | None = None
 
     @property
     def columns(self) -> list[int]:
@@ -57,7 +63,8 @@ class Spec:
         return [IMU_CHANNELS.index(name) for name in self.channels]
 
 
-KEYS = {entry.name for entry in fields(Spec)} - {"offset", "scale"} | {"normalization", "window_samples"}
+KEYS = {entry.name for entry in fields(Spec)} - {"offset", "scale", "gate"}
+KEYS |= {"normalization", "window_samples", "walking"}
 
 
 _PAIR = {"input", "output"}
@@ -82,12 +89,62 @@ def read_document(path: Path) -> dict[str, Any]:
     unknown = sorted(set(map(str, document)) - KEYS)
     if unknown:
         raise UsageError(f"{path}: key {unknown[0]!r} is unknown; allowed: {', '.join(sorted(KEYS))}")
+    _check_nested(path, document)
     pairs, window = document.get("state") or [], document.get("window_samples", 1)
     if not isinstance(pairs, list) or not all(isinstance(pair, dict) and set(pair) == _PAIR for pair in pairs):
         raise UsageError(f"{path}: state is {pairs!r}; allowed: a list of pairs with the keys input and output")
     if not isinstance(window, int):
         raise UsageError(f"{path}: window_samples is {window!r}; allowed: a whole number")
     return document
+
+
+def _check_nested(path: Path, document: dict[str, Any]) -> None:
+    """Raise UsageError for what would otherwise be ignored or misread: keys, units, and texts in place of values."""
+    scaling = document.get("normalization")
+    if scaling is not None and not (isinstance(scaling, dict) and set(scaling) <= {"offset", "scale"}):
+        raise UsageError(f"{path}: normalization is {scaling!r}; allowed: the keys offset and scale")
+    for entry in document.get("channels") or []:
+        if isinstance(entry, dict) and (not set(entry) <= {"name", "unit"} or "name" not in entry):
+            raise UsageError(f"{path}: channels has {entry!r}; allowed: the keys name and unit")
+        unit = UNITS.get(str(entry.get("name"))) if isinstance(entry, dict) else None
+        if unit is not None and entry.get("unit", unit) != unit:
+            raise UsageError(
+                f"{path}: channel {entry['name']} has unit {entry['unit']!r}; allowed: {unit}; for a model that takes "
+                "g leave it so and say normalization: {scale: [9.80665, …]}"
+            )
+    for key, kind, allowed in _KINDS:
+        value = document.get(key)
+        if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
+            raise UsageError(f"{path}: {key} is {value!r}; allowed: {allowed}")
+    edges = document.get("input_range")
+    if edges is not None and (len(edges) != 2 or not all(isinstance(edge, (int, float)) for edge in edges)):
+        raise UsageError(f"{path}: input_range is {edges!r}; allowed: [low, high]")
+    sets = document.get("trained_on") or []
+    if not all(isinstance(entry, dict) for entry in sets):
+        raise UsageError(f"{path}: trained_on is {sets!r}; allowed: a list of keys with texts, as in models/step.yaml")
+    try:
+        json.dumps(document, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{path}: holds a value that is neither text nor finite number ({error})") from error
+
+
+_NUMBER = ((int, float), "a number")
+_KINDS = (
+    ("name", (str, int, float), "a text"),
+    ("version", (str, int, float), "a text"),
+    ("channels", list, "a list of names"),
+    ("classes", list, "a list of names"),
+    ("sampling_rate_hz", *_NUMBER),
+    ("threshold", *_NUMBER),
+    ("refractory_s", *_NUMBER),
+    ("hop_samples", int, "a whole number"),
+    ("lookahead_samples", int, "a whole number"),
+    ("any_orientation", bool, "true or false"),
+    ("input_range", list, "[low, high]"),
+    ("output", str, ", ".join(OUTPUTS)),
+    ("trained_on", list, "a list"),
+    ("metrics", dict, "keys with numbers"),
+)
 
 
 def build_spec(document: dict[str, Any], where: str) -> Spec:
@@ -111,7 +168,8 @@ def to_document(spec: Spec) -> dict[str, Any]:
     document["trained_on"] = list(spec.trained_on)
     document["classes"] = list(spec.classes)
     document["state"] = [{"input": given, "output": answer} for given, answer in spec.state]
-    return {key: value for key, value in document.items() if value or key not in ("classes", "state")}
+    document["walking"] = document.pop("gate")
+    return {key: value for key, value in document.items() if value or key not in ("classes", "state", "walking")}
 
 
 def save_spec(spec: Spec, path: Path) -> None:
@@ -141,7 +199,16 @@ def _build(document: dict[str, Any]) -> Spec:
         metrics=dict(document.get("metrics") or {}),
         classes=tuple(str(name) for name in document.get("classes") or ()),
         state=tuple((str(pair["input"]), str(pair["output"])) for pair in document.get("state") or ()),
+        gate=_gate(document.get("walking")),
     )
+
+
+def _gate(entry: Any) -> Gate | None:
+    if entry is None:
+        return None
+    if not isinstance(entry, dict) or set(entry) != GATE_KEYS:
+        raise ValueError(f"walking is {entry!r}; allowed: the keys {', '.join(sorted(GATE_KEYS))}")
+    return Gate(**{key: float(value) for key, value in entry.items()})
 
 
 def _channel(entry: Any) -> str:
@@ -156,7 +223,8 @@ def _check(spec: Spec) -> None:
         (len(set(spec.channels)) == count, "channels", list(spec.channels), "each at most once"),
         (len(spec.offset) == count, "normalization.offset", list(spec.offset), f"{count} numbers"),
         (len(spec.scale) == count, "normalization.scale", list(spec.scale), f"{count} numbers"),
-        (all(value > 0 for value in spec.scale), "normalization.scale", list(spec.scale), "above 0"),
+        (all(0 < value < math.inf for value in spec.scale), "normalization.scale", list(spec.scale), "finite, above 0"),
+        (all(map(math.isfinite, spec.offset)), "normalization.offset", list(spec.offset), "finite numbers"),
         (spec.input_range[0] < spec.input_range[1], "input_range", list(spec.input_range), "[low, high]"),
         (1 <= spec.sampling_rate_hz <= 400, "sampling_rate_hz", spec.sampling_rate_hz, "1 to 400"),
         (spec.hop_samples >= 1, "hop_samples", spec.hop_samples, "1 or more"),
@@ -166,6 +234,7 @@ def _check(spec: Spec) -> None:
         (not (spec.any_orientation and count % 3), "any_orientation", True, "only with whole triples of channels"),
         (0 < spec.threshold < 1, "threshold", spec.threshold, "between 0 and 1"),
         (0 < spec.refractory_s <= 2, "refractory_s", spec.refractory_s, "above 0, at most 2"),
+        (_says_who_walks(spec), "walking", spec.gate, f"with a class '{WALKING_CLASS}', 0 < off <= on < 1, 0 to 60 s"),
     )
     for fine, key, found, allowed in checks:
         if not fine:
@@ -177,6 +246,14 @@ def _names_a_step(spec: Spec) -> bool:
         return spec.output != "start_end_classes"
     wanted = ("start",) if spec.output == "start_end_classes" else STEP_CLASSES
     return len(set(spec.classes) & set(wanted)) == 1 and len(set(spec.classes)) == len(spec.classes) > 1
+
+
+def _says_who_walks(spec: Spec) -> bool:
+    gate = spec.gate
+    if gate is None:
+        return True
+    in_order = 0 < gate.off <= gate.on < 1 and 0 <= gate.backfill_s <= MAX_BACKFILL_S
+    return in_order and WALKING_CLASS in spec.classes
 
 
 def _step_class(spec: Spec) -> str:

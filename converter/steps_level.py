@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from converter.dataset import TRAIN_SETS, role
+from converter.dataset import CLEAR_LICENCE, role
 from converter.verify import Int8Model
-from edge.classifier import StepClassifier
+from edge.classifier import Answer, StepClassifier
 from edge.errors import RecordingError
 from edge.evaluate import evaluate
 from edge.manifest import embedded_manifest, parse_manifest
@@ -26,7 +26,7 @@ from edge.signal import Resampler
 from edge.types import SampleBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from edge.manifest import Manifest
     from edge.types import FloatArray, TimeArray
@@ -56,8 +56,8 @@ class Classifier(Protocol):
 
     manifest: Manifest
 
-    def probability(self, window: FloatArray) -> FloatArray:
-        """Return the step probabilities of the new frames of a window in SI units."""
+    def infer(self, window: FloatArray) -> Answer:
+        """Return what the model says of a window in SI units."""
 
 
 class Collector:
@@ -67,14 +67,14 @@ class Collector:
         self.manifest = manifest
         self.windows: list[FloatArray] = []
         self.fresh: list[bool] = []
-        self._silence = np.zeros(manifest.answers_per_hop, np.float32)
+        self._silence = Answer(np.zeros(manifest.answers_per_hop, np.float32))
         self._starts = True
 
     def reset(self) -> None:
         """Note that the next window starts a new segment."""
         self._starts = True
 
-    def probability(self, window: FloatArray) -> FloatArray:
+    def infer(self, window: FloatArray) -> Answer:
         """Keep the window; answer that there is no step."""
         self.windows.append(normalised(window, self.manifest))
         self.fresh.append(self._starts)
@@ -83,19 +83,19 @@ class Collector:
 
 
 class Replayer:
-    """Gives the pipeline answers that were computed beforehand, in the order of the windows."""
+    """Gives the pipeline a model's raw outputs [n, …], computed beforehand, in the order of the windows."""
 
-    def __init__(self, manifest: Manifest, answers: FloatArray) -> None:
+    def __init__(self, manifest: Manifest, raw: FloatArray) -> None:
         self.manifest = manifest
-        self._answers = iter(answers)
+        self._answers = zip(step_probabilities(raw, manifest), _walking(raw, manifest), strict=True)
 
     def reset(self) -> None:
         """Do nothing: the answers know where segments start."""
 
-    def probability(self, window: FloatArray) -> FloatArray:
-        """Return the next answers, whatever the window."""
+    def infer(self, window: FloatArray) -> Answer:
+        """Return the next answer, whatever the window."""
         del window
-        return next(self._answers)
+        return Answer(*next(self._answers))
 
 
 def normalised(window: FloatArray, manifest: Manifest) -> FloatArray:
@@ -106,8 +106,19 @@ def normalised(window: FloatArray, manifest: Manifest) -> FloatArray:
 
 def step_probabilities(raw: FloatArray, manifest: Manifest) -> FloatArray:
     """Return [n, hop] (or [n, 1] for a window head) probabilities of a step from a model's raw outputs [n, …]."""
+    return _column(raw, manifest, manifest.step_class)
+
+
+def _walking(raw: FloatArray, manifest: Manifest) -> Iterable[float | None]:
+    if manifest.walking_class is None:
+        return [None] * len(raw)
+    walking: list[float] = _column(raw, manifest, manifest.walking_class)[:, -1].tolist()
+    return walking
+
+
+def _column(raw: FloatArray, manifest: Manifest, column: int) -> FloatArray:
     if manifest.classes:
-        raw = raw[..., manifest.step_class]
+        raw = raw[..., column]
     flat = raw.reshape(len(raw), -1)
     if flat.shape[1] in (1, manifest.hop_samples):
         return flat
@@ -140,7 +151,7 @@ def labelled(folder: Path) -> tuple[list[Path], int]:
     for path in find_recordings([folder]):
         known, dataset, subject = _heading(path)
         if known in SCORED:
-            public_training = dataset in TRAIN_SETS and role(dataset, subject) == "train"
+            public_training = dataset in CLEAR_LICENCE and role(dataset, subject) == "train"
             (trained_on if public_training else paths).append(path)
     if not paths and not trained_on:
         raise RecordingError(f"{folder}: no recording has annotated steps; give --evaluate labelled ones (see README)")
@@ -254,7 +265,7 @@ def _finder(variant: str, flatbuffer: bytes, scratch: Path) -> Callable[[Recordi
         raw = list(raw_answers(model, windows))
         if not raw:
             return []
-        return steps_of(recording, Replayer(manifest, step_probabilities(np.stack(raw), manifest)))
+        return steps_of(recording, Replayer(manifest, np.stack(raw)))
 
     return find
 

@@ -103,6 +103,9 @@ def _advice(inputs: tuple[Port, ...], outputs: tuple[Port, ...]) -> str:
         if twin is not None and len(pairs) < len(inputs) - 1:
             free.remove(twin)
             pairs.append(f"{port.name}={twin.name}")
+    if not pairs and len(outputs) > 1:
+        last = " or ".join(f"keras.Model(model.inputs, model.get_layer('{port.name}').output)" for port in outputs[:2])
+        return f"save a model with the step output alone, like {last}"
     if not pairs:
         return "join the inputs into one (keras.layers.Concatenate)"
     return f"name what is fed back, perhaps --state {','.join(pairs)}"

@@ -28,11 +28,11 @@ def write_train_report(model: Path, facts: dict[str, Any]) -> None:
 
 
 def _operating_points(axes: Any, facts: dict[str, Any]) -> None:
-    for refractory_s in sorted({point["refractory_s"] for point in facts["tried"]}):
-        points = [point for point in facts["tried"] if point["refractory_s"] == refractory_s]
+    for threshold in sorted({point["threshold"] for point in facts["tried"]}):
+        points = [point for point in facts["tried"] if point["threshold"] == threshold]
         false = [point["false_steps_per_hour"] for point in points]
-        axes.plot(false, [100 * point["f1_250ms"] for point in points], ".-", label=f"refractory {refractory_s} s")
+        axes.plot(false, [100 * point["f1_250ms"] for point in points], ".", label=f"threshold {threshold}")
     chosen = facts["chosen"]
     axes.plot(chosen["false_steps_per_hour"], 100 * chosen["f1_250ms"], "o", ms=10, mfc="none", color="black")
-    axes.set(xlabel="false steps per hour", ylabel="F1 at 0.25 s, %", title="Held-out people: thresholds tried")
+    axes.set(xlabel="false steps per hour", ylabel="F1 at 0.25 s, %", title="Held-out people: gates tried, one a dot")
     axes.legend()

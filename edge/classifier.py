@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,17 @@ MAX_MODEL_BYTES = 16 * 1024 * 1024
 RUNTIME_FAULTS = (RuntimeError, ValueError, SystemError, OverflowError)
 """What the runtimes raise over a file that they could load but not run."""
 INTEGER_TYPES = (np.dtype(np.int8), np.dtype(np.int16))
+
+
+class Answer(NamedTuple):
+    """What a model says of one window.
+
+    step: [answers_per_hop] probability of a step, 0..1; which instants they belong to is said by Manifest.
+    walking: probability that somebody walks, 0..1; None from a model that does not say.
+    """
+
+    step: FloatArray
+    walking: float | None = None
 
 
 class StepClassifier:
@@ -53,18 +64,20 @@ class StepClassifier:
             problem = str(error).strip().splitlines() or [repr(error)]
             raise ModelError(f"model {self.path}: does not run ({problem[0]}); copy or convert it again") from error
 
-    def probability(self, window: FloatArray) -> FloatArray:
-        """Return the step probabilities that one more window gives.
+    def infer(self, window: FloatArray) -> Answer:
+        """Return what one more window tells.
 
-        window: [window_samples, channels] SI units, finite. Returns [answers_per_hop] 0..1; which instants they belong
-        to is said by Manifest. A model with state expects the windows of a segment in order, and reset() between two.
+        window: [window_samples, channels] SI units, finite. A model with state expects the windows of a segment in
+        order, and reset() between two.
         """
         self._quantise(window)
         began_s = time.perf_counter()
         answer = self._invoke()[self._answer]
         if self._observe is not None:
             self._observe(time.perf_counter() - began_s)
-        return (answer.astype(np.float32) - self._out_zero) * self._out_scale
+        probability = (answer.astype(np.float32) - self._out_zero) * self._out_scale
+        walking = None if self._walking_class is None else float(probability[-1, self._walking_class])
+        return Answer(probability[:, self._step_class], walking)
 
     def reset(self) -> None:
         """Forget the state: the next window starts a new segment."""
@@ -86,13 +99,13 @@ class StepClassifier:
         self._given.reshape(self._scaled.shape)[:] = self._scaled
 
     def _invoke(self) -> np.ndarray[Any, np.dtype[Any]]:
-        """Run on `_given`, carry the state over, return the step class of every answer, flat."""
+        """Run on `_given`, carry the state over, return every answer, [answers, classes]."""
         self._interpreter.set_tensor(self._input, self._given)
         self._interpreter.invoke()
         answer = self._interpreter.get_tensor(self._output)
         for detail, source in self._state:
             self._interpreter.set_tensor(detail["index"], self._interpreter.get_tensor(source))
-        flat: np.ndarray[Any, np.dtype[Any]] = answer.reshape(-1, self._classes)[:, self._step_class]
+        flat: np.ndarray[Any, np.dtype[Any]] = answer.reshape(-1, self._classes)
         return flat
 
     def _bind(self, manifest: Manifest, *, int8_only: bool) -> None:
@@ -103,7 +116,7 @@ class StepClassifier:
             _check_type(role, detail, int8_only=int8_only)
         _check_shape("input", given, _input_shapes(manifest))
         self._classes = max(1, len(manifest.classes))
-        self._step_class = manifest.step_class
+        self._step_class, self._walking_class = manifest.step_class, manifest.walking_class
         _check_shape("output", answer, _output_shapes(manifest))
         self._input, self._output = given["index"], answer["index"]
         self._scale_input(manifest, given)
@@ -131,12 +144,7 @@ class StepClassifier:
         exact = self.runtime == RUNTIMES[0] and self.manifest.quantization == "int8"
         allowed = 0 if exact else test.tolerance_lsb
         for number, (given, expected) in enumerate(test.cases, 1):
-            if len(given) != self._given.nbytes:
-                raise ModelError(f"self_test case {number} has {len(given)} input bytes, not {self._given.nbytes}")
-            self._given = np.frombuffer(given, self._given.dtype).reshape(self._given.shape).copy()
-            self.reset()
-            self._invoke()
-            answer = self._interpreter.get_tensor(self._output)
+            answer = self._replayed(number, given)
             if len(expected) != answer.nbytes:
                 raise ModelError(f"self_test case {number} has {len(expected)} output bytes, not {answer.nbytes}")
             off = _largest_difference(answer.reshape(-1), np.frombuffer(expected, answer.dtype))
@@ -146,6 +154,18 @@ class StepClassifier:
                     "the file or the runtime is damaged: copy the model again, then reinstall the runtime"
                 )
         self.reset()
+
+    def _replayed(self, number: int, given: bytes) -> np.ndarray[Any, np.dtype[Any]]:
+        """Return the raw answers to one window or, for a model with state, to several in a row."""
+        size = self._given.nbytes
+        if not given or len(given) % size or (len(given) > size and not self._state):
+            raise ModelError(f"self_test case {number} has {len(given)} input bytes, not {size}")
+        self.reset()
+        answers = []
+        for window in np.frombuffer(given, self._given.dtype).reshape(-1, *self._given.shape):
+            self._given = window.copy()
+            answers.append(self._invoke())
+        return np.concatenate(answers)
 
 
 def _read(path: Path) -> bytes:

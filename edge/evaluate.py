@@ -95,10 +95,12 @@ def scored_recording(
     recording: Recording,
     predicted_s: Sequence[float] | npt.NDArray[np.float64],
     emitted_s: Sequence[float] | npt.NDArray[np.float64] | None = None,
+    backfilled: Sequence[bool] | None = None,
 ) -> ScoredRecording:
     """Pair a recording's labels with predictions; those outside the labelled intervals are neither right nor wrong.
 
-    predicted_s: when the steps were; emitted_s: when each was published, if that is known.
+    predicted_s: when the steps were; emitted_s: when each was published, and backfilled: whether it had been held back,
+    if that is known.
     """
     predicted = np.asarray(predicted_s, dtype=np.float64)
     order = np.argsort(predicted, kind="stable")
@@ -114,6 +116,7 @@ def scored_recording(
         true_s=np.empty(0) if recording.steps is None else recording.steps,
         predicted_s=predicted[order],
         latency_s=None if emitted is None else (emitted - predicted)[order],
+        backfilled=None if backfilled is None else np.asarray(backfilled, bool)[order],
         placement=recording.placement or UNNAMED,
         activities=_spans(recording),
     )

@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from edge.bouts import Gate
 from edge.errors import ModelError
 from edge.types import IMU_CHANNELS
 
@@ -24,10 +25,13 @@ OUTPUTS = ("per_sample_probability", "window_probability", "start_end_classes")
 QUANTIZATIONS = ("int8", "int16x8", "float16", "dynamic_range")
 STEP_CLASSES = ("step", "start")
 """Names of the class that counts as a step, along the last axis of a softmax head."""
+WALKING_CLASS = "walking"
+"""Name of the class along the last axis that holds the probability that somebody walks."""
 DAMAGE = (struct.error, IndexError, UnicodeDecodeError)
 """What walking a file that is no flatbuffer runs into."""
 MAX_WINDOW_SAMPLES = 4096
 MAX_LOOKAHEAD_SAMPLES = 4096
+MAX_BACKFILL_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +48,9 @@ class Manifest:
 
     channels: columns of IMU_CHANNELS the model reads, in its order. A window is normalised as (x - offset) / scale.
     A per-sample output belongs to input frames [window - lookahead - hop, window - lookahead) of each window; any other
-    is one answer per hop, for the newest frame minus lookahead. classes: names along the last axis of a softmax head.
+    is one answer per hop, for the newest frame minus lookahead. classes: names along the last axis of the output.
     state: (input, output) tensor names whose bytes go from one window to the next; then window equals hop.
+    gate: what to make of the class `walking`, None for a model without it.
     """
 
     name: str
@@ -63,6 +68,7 @@ class Manifest:
     quantization: str
     threshold: float
     refractory_s: float
+    gate: Gate | None
     self_test: SelfTest
 
     @property
@@ -84,6 +90,11 @@ class Manifest:
     def step_class(self) -> int:
         """Column of the last axis that holds the probability of a step."""
         return next((i for i, name in enumerate(self.classes) if name in STEP_CLASSES), 0)
+
+    @property
+    def walking_class(self) -> int | None:
+        """Column of the last axis that holds the probability that somebody walks, None without a gate."""
+        return None if self.gate is None else self.classes.index(WALKING_CLASS)
 
 
 def embedded_manifest(flatbuffer: bytes) -> dict[str, Any]:
@@ -161,8 +172,15 @@ def _build(document: dict[str, Any]) -> Manifest:
         classes=tuple(str(name) for name in document.get("classes") or ()),
         state=tuple((str(pair["input"]), str(pair["output"])) for pair in document["state"] or ()),
         quantization=str(document.get("quantization", "int8")),
+        gate=_gate(document.get("walking")),
         self_test=SelfTest(cases, _whole(self_test["tolerance_lsb"])),
     )
+
+
+def _gate(entry: Any) -> Gate | None:
+    if entry is None:
+        return None
+    return Gate(_number(entry["on"]), _number(entry["off"]), _number(entry["backfill_s"]))
 
 
 def _number(value: Any) -> float:
@@ -218,6 +236,7 @@ def _check_ranges(manifest: Manifest) -> None:
         (_names_one_step_class(manifest), "classes", list(manifest.classes), "one of them 'step' or 'start'"),
         (0 < manifest.threshold < 1, "threshold", manifest.threshold, "between 0 and 1"),
         (0 < manifest.refractory_s <= 2, "refractory_s", manifest.refractory_s, "above 0, at most 2"),
+        *_gate_checks(manifest),
         (
             0 <= manifest.self_test.tolerance_lsb <= 32,
             "self_test.tolerance_lsb",
@@ -229,6 +248,18 @@ def _check_ranges(manifest: Manifest) -> None:
     for fine, name, found, allowed in checks:
         if not fine:
             raise ModelError(f"manifest {name} is {found!r}; allowed: {allowed}")
+
+
+def _gate_checks(manifest: Manifest) -> tuple[tuple[bool, str, object, str], ...]:
+    gate = manifest.gate
+    if gate is None:
+        return ()
+    named = manifest.classes.count(WALKING_CLASS) == 1
+    return (
+        (named, "classes", list(manifest.classes), f"with `walking` set, one of them '{WALKING_CLASS}'"),
+        (0 < gate.off <= gate.on < 1, "walking", {"on": gate.on, "off": gate.off}, "0 < off <= on < 1"),
+        (0 <= gate.backfill_s <= MAX_BACKFILL_S, "walking.backfill_s", gate.backfill_s, f"0 to {MAX_BACKFILL_S:g}"),
+    )
 
 
 def _names_one_step_class(manifest: Manifest) -> bool:

@@ -5,6 +5,7 @@ Live and replay run this same code; only the source and its clock differ.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +18,9 @@ from edge.windowing import SlidingWindow
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from edge.classifier import StepClassifier
+    from edge.classifier import Answer, StepClassifier
     from edge.imu import Imu
-    from edge.types import FloatArray, Window
+    from edge.types import Window
 
 MIN_SEGMENT_SAMPLES = 2
 
@@ -37,7 +38,7 @@ class Pipeline:
         classifier: StepClassifier,
         *,
         source_rate_hz: float,
-        observe: Callable[[Window, FloatArray], None] | None = None,
+        observe: Callable[[Window, Answer], None] | None = None,
     ) -> None:
         model = classifier.manifest
         self._observe = observe
@@ -53,11 +54,13 @@ class Pipeline:
             lookahead_s=model.lookahead_samples / model.sampling_rate_hz,
             threshold=model.threshold,
             refractory_s=model.refractory_s,
+            gate=model.gate,
         )
         self._source_period_s = 1.0 / source_rate_hz
-        # What must follow the last sample before its own frame has been looked at from every side.
+        # What must follow the last sample before its own frame has been looked at from every side, and its bout judged.
         tail_frames = model.lookahead_samples + 2 * model.hop_samples + 1
         self._tail_s = tail_frames / model.sampling_rate_hz + 2 * self._resampler.half_width_s
+        self._tail_s += 0.0 if model.gate is None else model.gate.backfill_s
         self._segment: int | None = None
         self._last: SampleBatch | None = None
 
@@ -77,17 +80,17 @@ class Pipeline:
             end_s = float(self._last.time_s[-1])
             for step in self._steps(self._rest_after(self._last)):
                 if step.time_s <= end_s:
-                    yield StepEvent(step.time_s, min(step.emitted_s, end_s), step.confidence, step.cadence_spm)
+                    yield replace(step, emitted_s=min(step.emitted_s, end_s))
         for stage in (self._resampler, self._windows, self._classifier, self._detector):
             stage.reset()
         self._last = None
 
     def _steps(self, batch: SampleBatch) -> Iterator[StepEvent]:
         for window in self._windows.push(self._resampler.push(batch)):
-            probability = self._classifier.probability(window.data)
+            answer = self._classifier.infer(window.data)
             if self._observe is not None:
-                self._observe(window, probability)
-            yield from self._detector.push(window, probability)
+                self._observe(window, answer)
+            yield from self._detector.push(window, answer.step, answer.walking)
 
     def _rest_after(self, batch: SampleBatch) -> SampleBatch:
         count = max(MIN_SEGMENT_SAMPLES, int(np.ceil(self._tail_s / self._source_period_s)))

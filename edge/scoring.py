@@ -56,7 +56,8 @@ class ScoredRecording:
     """One recording's labels and predictions: true_s [K] and predicted_s [P], both sorted, s from its start.
 
     offset_s: what was added to the predictions. latency_s: [P] s from each predicted instant to its publication, or
-    None. activities: what was done when, in order of time, or empty.
+    None. backfilled: [P] whether it had been held back until its bout was confirmed; None means that none had been.
+    activities: what was done when, in order of time, or empty.
     """
 
     dataset: str
@@ -68,6 +69,7 @@ class ScoredRecording:
     predicted_s: Times
     offset_s: float = 0.0
     latency_s: Times | None = None
+    backfilled: npt.NDArray[np.bool_] | None = None
     placement: str = ""
     activities: tuple[Span, ...] = ()
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 FAST_CADENCE_HZ = 3.0
 CADENCE_INTERVALS = 2
 """Local cadence: the median over that many intervals before and after a step, for labels miss and double steps too."""
-SAME_INSTANT_S = 1e-6
 STAIRS = "stairs"
 UNKNOWN_ACTIVITY = "(not said)"
 BOOTSTRAP_DRAWS = 2000
@@ -36,8 +35,8 @@ PLACEMENT_KEYS = (
 def details(recordings: Sequence[ScoredRecording]) -> dict[str, Any]:
     """Return what a row of scoring.row leaves out, for the same aligned recordings; None where it has no meaning.
 
-    latency_*: s from a step's own time stamp to its publication, over the steps that match a true one. Of steps that
-    are published in the same instant only the last is live; the others were held back and count as back-filled.
+    latency_*: s from a step's own time stamp to its publication, over the steps that match a true one; those held back
+    until their bout was confirmed are counted apart, as back-filled.
     *_interval: 95 %, bootstrap over the subjects of each data set; None where no set has two.
     """
     return (
@@ -70,17 +69,12 @@ def activities_at(recording: ScoredRecording, times_s: Times) -> list[str]:
     return [recording.activities[max(0, bisect_right(begins_s, t) - 1)].activity for t in times_s.tolist()]
 
 
-def is_backfilled(published_s: Times) -> Flags:
-    """Say which steps were published in the same instant as a later one: they had been held back."""
-    return np.append(np.diff(published_s) < SAME_INSTANT_S, np.zeros(min(1, len(published_s)), bool))
-
-
 def live_latency_s(recording: ScoredRecording) -> tuple[Times, Times]:
     """Return the latencies, s, of the live and of the back-filled steps that match a true one."""
     if recording.latency_s is None:
         return np.empty(0), np.empty(0)
-    held_back = is_backfilled(recording.predicted_s - recording.offset_s + recording.latency_s)
-    matched = np.zeros(len(held_back), bool)
+    matched = np.zeros(len(recording.latency_s), bool)
+    held_back = np.zeros_like(matched) if recording.backfilled is None else recording.backfilled
     matched[[j for _, j in recording.pairs]] = True
     return recording.latency_s[matched & ~held_back], recording.latency_s[matched & held_back]
 

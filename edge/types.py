@@ -63,9 +63,11 @@ class StepEvent:
 
     time_s: when the foot touched, emitted_s: when the pipeline knew; both on the source's clock.
     confidence: 0..1. cadence_spm: steps per minute over the last few steps, None before it can be known.
+    backfilled: it had waited for its walking bout to be confirmed (edge.bouts).
     """
 
     time_s: float
     emitted_s: float
     confidence: float
     cadence_spm: float | None
+    backfilled: bool = False

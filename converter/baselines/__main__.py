@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converter.baselines.parameters import FILE, counters
-from converter.baselines.people import ELDERLY_SISFALL, FIRST_TEST_IPOL_SUBJECT, Sample, is_test, samples, scored
+from converter.baselines.people import Sample, is_test, samples, scored
 from converter.dataset import FIRST_TEST_WISDM_SUBJECT
 from edge.classifier import StepClassifier
 from edge.commands.replay import Replay, event_json
@@ -33,12 +33,12 @@ COMMAND = "python -m converter.baselines"
 WALKS = {
     "awinda_hand": "hand (awinda 7, 8)",
     "oxford_val": "phone (oxford_val)",
-    "ipol_gait": f"lower back (ipol ≥ {FIRST_TEST_IPOL_SUBJECT})",
+    "ipol_gait": "lower back (ipol ≥ s14)",
 }
 RESTS = {
     "wisdm_watch": f"watch (WISDM ≥ {FIRST_TEST_WISDM_SUBJECT})",
     "wisdm_phone": f"phone (WISDM ≥ {FIRST_TEST_WISDM_SUBJECT})",
-    "sisfall_waist": f"waist (sisfall {ELDERLY_SISFALL})",
+    "sisfall_waist": "waist (sisfall SE)",
 }
 WISDM = ("wisdm_watch", "wisdm_phone")
 COMPARED = {"band": "band-pass peaks", "brajdic": "Brajdic & Harle", "firmware": "firmware counter, gated"}

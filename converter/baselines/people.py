@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from converter.baselines.signals import magnitude
-from converter.dataset import TRAIN_SETS, role
+from converter.dataset import CLEAR_LICENCE, role
 from edge.errors import RecordingError
 from edge.evaluate import scored_recording
 from edge.progress import Progress
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from converter.baselines.signals import Signal
     from edge.recording import Recording
     from edge.scoring import ScoredRecording
-
-FIRST_TEST_IPOL_SUBJECT = "s14"
-ELDERLY_SISFALL = "SE"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,15 +38,11 @@ class Sample:
 
 def is_training(dataset: str, subject: str) -> bool:
     """Say whether the shipped model learned from this person too; baselines get the very same people."""
-    return dataset in TRAIN_SETS and role(dataset, subject) == "train"
+    return dataset in CLEAR_LICENCE and role(dataset, subject) == "train"
 
 
 def is_test(dataset: str, subject: str) -> bool:
     """Say whether this person belongs to the public test."""
-    if dataset == "ipol_gait":
-        return subject >= FIRST_TEST_IPOL_SUBJECT
-    if dataset == "sisfall_waist":
-        return subject.startswith(ELDERLY_SISFALL)
     return role(dataset, subject) == "test"
 
 

@@ -15,7 +15,6 @@ import numpy as np
 from converter.baselines.detectors import BandPassPeaks, BoutGate, Detector, FirmwareCounter, WindowedPeaks
 from converter.baselines.parameters import FILE, as_json
 from converter.baselines.people import Sample, is_training, samples
-from converter.operating_point import F1_SLACK
 from edge.errors import FootfallError
 from edge.evaluate import scored_recording
 from edge.progress import Progress
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 
     from converter.baselines.signals import Signal
 
+F1_SLACK = 0.003
+"""Differences below 0.3 points mean nothing with so few people; within them fewer false steps decide."""
 GRIDS: dict[str, list[Detector]] = {
     "band-pass peaks": [
         BandPassPeaks(*point)
@@ -70,7 +71,7 @@ def tune(recordings: Sequence[Sample]) -> dict[str, Any]:
 
 
 def best(tried: Sequence[Tried]) -> Tried:
-    """Return the point with the fewest false steps of those at most F1_SLACK below the top: the model's own rule."""
+    """Return the point with the fewest false steps of those at most F1_SLACK below the top."""
     top = max(each.f1 for each in tried)
     good = [each for each in tried if each.f1 >= top - F1_SLACK]
     return min(good, key=lambda each: (each.false_steps_per_hour, -each.f1))

@@ -60,8 +60,13 @@ def _scored(paths: list[Path], classifier: StepClassifier, rotate: int | None) -
         for path in paths:
             recording = read(path, rotate)
             replay = Replay(path, recording, classifier, progress=False)
-            events = replay.events() if recording.steps_known in SCORED else ()
+            events = list(replay.events() if recording.steps_known in SCORED else ())
             # The very figures that `footfall replay --json` prints, so that both score alike to the last digit.
             found = [event_json(path, 0, event) for event in events]
-            yield scored_recording(recording, [each["time_s"] for each in found], [each["emitted_s"] for each in found])
+            yield scored_recording(
+                recording,
+                [each["time_s"] for each in found],
+                [each["emitted_s"] for each in found],
+                [event.backfilled for event in events],
+            )
             progress.advance(1)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from edge.classifier import StepClassifier
+    from edge.classifier import Answer, StepClassifier
     from edge.commands.evaluation_pictures import Picture
     from edge.recording import Recording
     from edge.scoring import ScoredRecording, Times
@@ -166,11 +166,11 @@ def trace(recording: Recording, classifier: StepClassifier) -> tuple[Times, Floa
     times_s: list[Times] = []
     answers: list[FloatArray] = []
 
-    def keep(window: Window, probability: FloatArray) -> None:
+    def keep(window: Window, answer: Answer) -> None:
         behind = model.lookahead_samples / model.sampling_rate_hz
-        ages_s: Times = behind + model.answer_period_s * np.arange(len(probability), dtype=np.float64)[::-1]
+        ages_s: Times = behind + model.answer_period_s * np.arange(len(answer.step), dtype=np.float64)[::-1]
         times_s.append(window.time_s - ages_s)
-        answers.append(probability)
+        answers.append(answer.step)
 
     pipeline = Pipeline(classifier, source_rate_hz=recording.sampling_rate_hz, observe=keep)
     for _ in detect(ReplayImu(recording, speed=None), pipeline):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converter.dataset import SAMPLING_RATE_HZ, Track
+from converter.dataset import NOBODY, SAMPLING_RATE_HZ, SOMEBODY, Track
 from converter.spec import Spec, load_spec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,5 +42,7 @@ def make_track(*, walking: bool, seconds: float = 60.0, dataset: str = "awinda_h
     frames[:, 2] = 1.0
     index = np.cumsum(rng.integers(12, 18, len(frames) // 18))[2:-2] if walking else np.empty(0, np.int64)
     frames[index, 2] = 5.0
-    steps_s = index / SAMPLING_RATE_HZ
-    return Track(dataset, "somebody", "somewhere", frames, steps_s, np.ones(len(frames), bool))
+    who = np.full(len(frames), SOMEBODY if walking else NOBODY, np.int8)
+    return Track(
+        dataset, "somebody", "somewhere", frames, index / SAMPLING_RATE_HZ, np.ones(len(frames), bool), walking=who
+    )

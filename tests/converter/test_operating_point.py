@@ -1,53 +1,78 @@
-"""The choice of threshold: as many steps as possible, then as few false ones."""
+"""The choice of threshold and gate: as few wrong steps in an ordinary day as possible."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from converter.dataset import SAMPLING_RATE_HZ, Track
-from converter.operating_point import OperatingPoint, best, choose, label_shift_s, steps_s
+from converter.found import Answers, Decision, steps_s
+from converter.operating_point import LOOKAHEAD, OperatingPoint, choose, load_point
+from converter.shape import HOP_SAMPLES, LOOKAHEADS, LOOKBACKS
+from edge.bouts import Gate
 from tests.converter.conftest import make_track
 
 if TYPE_CHECKING:
-    from edge.types import FloatArray
+    from pathlib import Path
 
 
-def heat(track: Track, height: float, late_s: float = 0.0) -> FloatArray:
-    time_s = np.arange(len(track.frames)) / SAMPLING_RATE_HZ
-    total = sum((np.exp(-0.5 * ((time_s - t - late_s) / 0.06) ** 2) for t in track.steps_s), np.zeros(len(time_s)))
-    return np.asarray(height * total, np.float32)
+HOP_S = HOP_SAMPLES / SAMPLING_RATE_HZ
 
 
-def false_alarms(track: Track, height: float) -> FloatArray:
-    probability = np.zeros(len(track.frames), np.float32)
-    probability[100::50] = height
-    return probability
+def answers(track: Track, *, steps: float, walking: float) -> Answers:
+    """Return what a net might say: bumps of a height at every step of a track, and the same walking throughout."""
+    frames = len(track.frames) // HOP_SAMPLES * HOP_SAMPLES
+    time_s = np.arange(frames) / SAMPLING_RATE_HZ
+    at_s = track.steps_s if len(track.steps_s) else np.arange(3.0, 50.0, 0.5)
+    heat = [
+        sum((np.exp(-0.5 * ((time_s - t - late / SAMPLING_RATE_HZ) / 0.06) ** 2) for t in at_s), np.zeros(frames))
+        for late in LOOKAHEADS
+    ]
+    said = np.full((frames // HOP_SAMPLES, len(LOOKBACKS)), walking, np.float32)
+    return Answers((steps * np.stack(heat, 1)).astype(np.float32), said)
 
 
-def test_steps_are_those_of_the_device_s_detector() -> None:
+@pytest.mark.parametrize("lookahead", LOOKAHEADS)
+def test_steps_are_those_of_the_device_s_detector(lookahead: int) -> None:
     track = make_track(walking=True)
-    np.testing.assert_allclose(steps_s(heat(track, 0.8), 0.4, 0.24), track.steps_s, atol=0.005)
+    said = answers(track, steps=0.8, walking=0.99)
+    for gate, expected in ((None, track.steps_s), (Gate(0.9, 0.2, 4.0), track.steps_s), (Gate(0.995, 0.2, 4.0), [])):
+        found = steps_s(said, Decision(0.4, 0.24, gate, lookahead, LOOKBACKS[1]))
+        np.testing.assert_allclose(found, np.asarray(expected, float), atol=0.006)
 
 
-def test_the_threshold_rises_above_false_alarms_but_not_above_steps() -> None:
+def test_the_gate_shuts_out_what_the_threshold_cannot() -> None:
     walk, still = make_track(walking=True), make_track(walking=False, dataset="wisdm_watch")
-    point, tried = choose([walk, still], [heat(walk, 0.72), false_alarms(still, 0.48)])
-    assert 0.48 < point.threshold <= 0.65
-    assert (point.f1_250ms, point.false_steps_per_hour) == (1.0, 0.0)
+    said = [answers(walk, steps=0.7, walking=0.99), answers(still, steps=0.7, walking=0.85)]
+    point, tried = choose([walk, still], said, HOP_S)
+    assert point.gate.on > 0.85
+    assert (point.f1_250ms, point.false_steps_per_hour, point.wrong_per_day) == (1.0, 0.0, 0.0)
     assert any(other.false_steps_per_hour > 1000 for other in tried)
 
 
-def test_within_the_slack_of_the_top_fewer_false_steps_decide() -> None:
-    found = {0.4: (0.990, 90), 0.45: (0.989, 60), 0.5: (0.988, 40), 0.55: (0.970, 20)}
-    tried = [OperatingPoint(threshold, 0.24, f1, false) for threshold, (f1, false) in found.items()]
-    assert best(tried).threshold == 0.5
-    assert best(tried[-1:]).threshold == 0.55
+def test_the_back_fill_reaches_beyond_the_look_back() -> None:
+    walk = make_track(walking=True)
+    _, tried = choose([walk], [answers(walk, steps=0.8, walking=0.99)], HOP_S)
+    assert all(point.gate.backfill_s > point.lookback * HOP_S for point in tried)
+    assert {point.lookback for point in tried} == set(LOOKBACKS)
 
 
-def test_label_shift_is_found_per_placement_and_not_for_the_anchor() -> None:
-    anchor, other = make_track(walking=True), make_track(walking=True, dataset="oxford_opt", seed=1)
-    found = label_shift_s([anchor, other], [heat(anchor, 0.9, 0.1), heat(other, 0.9, 0.05)], "awinda_hand")
-    assert found == {"somewhere": pytest.approx(0.05, abs=0.005)}
+def test_a_day_weighs_missed_ends_of_walks_and_invented_steps() -> None:
+    def wrong(f1: float, first: float, last: float, false: float) -> float:
+        return OperatingPoint(0.3, 0.24, Gate(0.9, 0.2, 4.0), 5, f1, first, last, false).wrong_per_day
+
+    assert wrong(0.99, 1, 1, 0) == pytest.approx(50)
+    assert wrong(1, 0.9, 0.8, 0) == pytest.approx(45)
+    assert wrong(1, 1, 1, 10) == pytest.approx(80)
+
+
+def test_a_point_survives_its_file(tmp_path: Path) -> None:
+    point = OperatingPoint(0.3, 0.24, Gate(0.9, 0.2, 4.0), 5, 0.99, 0.9, 0.9, 1.0)
+    path = tmp_path / "x.train.json"
+    path.write_text(json.dumps({"chosen": asdict(point) | {"wrong_per_day": 1.0}}), encoding="utf-8")
+    assert load_point(path) == point
+    assert LOOKAHEAD in LOOKAHEADS

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
 
-from converter.sampler import Batch, Sampler
+import numpy as np
+import pytest
+
+from converter.dataset import NOBODY, SOMEBODY
+from converter.sampler import WARM_UP_FRAMES, WARM_UP_HOPS, Batch, Sampler
+from converter.shape import HOP_SAMPLES, LOOKAHEADS, LOOKBACKS
 from tests.converter.conftest import make_track
 
-WINDOW, CONTEXT, LOOKAHEAD = 200, 66, 5
+WINDOW = 200
 
 
 def make_sampler(*, negatives: bool, seed: int = 3, shift_s: float = 0.0) -> Sampler:
@@ -16,46 +21,78 @@ def make_sampler(*, negatives: bool, seed: int = 3, shift_s: float = 0.0) -> Sam
     return Sampler(
         tracks,
         window_frames=WINDOW,
-        context=CONTEXT,
-        lookahead=LOOKAHEAD,
         rng=np.random.default_rng(seed),
         shift_s={"somewhere": shift_s},
     )
 
 
-def lag_frames(batch: Batch) -> float:
-    """Return by how many frames the target trails the 5 g frames of the input, beyond its own origin."""
-    origin = CONTEXT - LOOKAHEAD
+def lag_frames(batch: Batch, answer: int) -> float:
+    """Return by how many frames the target of one answer trails the 5 g frames of the input."""
     lags = []
-    for inputs, target in zip(batch.inputs, batch.target[:, :, 0], strict=True):
-        knocks = np.linalg.norm(inputs, axis=1)[origin : origin + len(target)]
+    for inputs, target in zip(batch.inputs, batch.step[:, :, answer], strict=True):
+        knocks = np.linalg.norm(inputs, axis=1)
         for peak in np.flatnonzero(target > 0.9).tolist():
-            first = max(0, peak - 3)
-            lags.append(peak - first - int(np.argmax(knocks[first : peak + 4])))
+            if peak >= WARM_UP_FRAMES + LOOKAHEADS[answer]:
+                first = peak - LOOKAHEADS[answer] - 3
+                lags.append(peak - first - int(np.argmax(knocks[first : first + 7])))
     assert len(lags) > 100
     return float(np.mean(lags))
 
 
-def test_targets_lie_on_the_steps() -> None:
-    assert abs(lag_frames(make_sampler(negatives=False).batch(64))) < 0.2
+@pytest.mark.parametrize("answer", range(len(LOOKAHEADS)))
+def test_targets_trail_the_steps_by_their_look_ahead(answer: int) -> None:
+    lag = lag_frames(make_sampler(negatives=False).batch(64), answer)
+    assert abs(lag - LOOKAHEADS[answer]) < 0.3
 
 
 def test_a_label_shift_moves_the_targets() -> None:
-    assert 0.8 < lag_frames(make_sampler(negatives=False, shift_s=0.04).batch(64)) < 1.2
+    lag = lag_frames(make_sampler(negatives=False, shift_s=0.04).batch(64), 1)
+    assert 0.7 < lag - LOOKAHEADS[1] < 1.3
+
+
+@pytest.mark.parametrize("answer", range(len(LOOKBACKS)))
+def test_the_walking_target_trails_by_its_look_back(answer: int) -> None:
+    """One walker who stops in the middle of the track, at a whole hop."""
+    track = make_track(walking=True)
+    stop = HOP_SAMPLES * 100
+    walking = np.where(np.arange(len(track.frames)) < stop, SOMEBODY, NOBODY).astype(np.int8)
+    half = replace(track, walking=walking, frames=track.frames + 10 * walking[:, None])
+    sampler = Sampler([half], window_frames=WINDOW, rng=np.random.default_rng(1), shift_s={})
+    lags = []
+    for _ in range(20):
+        batch = sampler.batch(16)
+        for inputs, target, weight in zip(batch.inputs, batch.walking, batch.walking_weight, strict=True):
+            ends = np.flatnonzero((target[:-1, answer] > target[1:, answer]) & (weight[:-1, answer] > 0))
+            loud = np.linalg.norm(inputs, axis=1) > 8
+            if len(ends) and loud.any() and not loud.all():
+                lags.append(ends[0] + 1 - (np.flatnonzero(loud)[-1] + 1) / HOP_SAMPLES)
+    assert len(lags) > 10
+    assert abs(np.mean(lags) - LOOKBACKS[answer]) < 0.7
+
+
+def test_the_first_instants_are_not_asked_for() -> None:
+    batch = make_sampler(negatives=True).batch(32)
+    assert batch.step_weight[:, :WARM_UP_FRAMES].max() == 0
+    assert batch.walking_weight[:, :WARM_UP_HOPS].max() == 0
+    for column, hops in enumerate(LOOKBACKS):
+        assert batch.walking_weight[:, :hops, column].max(initial=0) == 0
+    assert batch.walking_weight.mean() > 0.5
 
 
 def test_the_same_seed_gives_the_same_batches() -> None:
     first, second = (make_sampler(negatives=True).batch(32) for _ in range(2))
     assert np.array_equal(first.inputs, second.inputs)
-    assert np.array_equal(first.target, second.target)
+    assert np.array_equal(first.step, second.step)
+    assert np.array_equal(first.walking, second.walking)
 
 
 def test_non_walkers_have_no_target_and_count() -> None:
     batch = make_sampler(negatives=True).batch(64)
     still = batch.pool == 1
     assert 0.2 < still.mean() < 0.8
-    assert batch.target[still].max() < 1e-6
-    assert batch.weight[still].min() == 1
+    assert batch.step[still].max() < 1e-6
+    assert batch.walking[still].max() == 0
+    assert set(np.unique(batch.step_weight[still])) == {0.0, 1.0}
 
 
 def test_chunks_with_a_high_loss_are_drawn_more_often() -> None:

@@ -95,7 +95,7 @@ def test_the_device_runs_it_over_a_walk(zoo: Zoo, name: str) -> None:
     manifest = classifier.manifest
     frames = zoo.walk()[:1000, manifest.columns]
     starts = range(0, len(frames) - manifest.window_samples, manifest.hop_samples)
-    answers = [classifier.probability(frames[start : start + manifest.window_samples]) for start in starts]
+    answers = [classifier.infer(frames[start : start + manifest.window_samples]).step for start in starts]
     assert {answer.shape for answer in answers} == {(manifest.answers_per_hop,)}
     assert np.min(answers) >= 0
     assert np.max(answers) <= 1
@@ -122,7 +122,7 @@ def test_the_device_agrees_with_keras_on_windows_it_was_not_calibrated_on(zoo: Z
     floats = floats.reshape(len(windows), -1, max(1, len(manifest.classes)))[..., manifest.step_class]
     if floats.shape[1] == window > 1:
         floats = floats[:, window - manifest.lookahead_samples - hop : window - manifest.lookahead_samples]
-    int8 = np.stack([classifier.probability(one) for one in windows])
+    int8 = np.stack([classifier.infer(one).step for one in windows])
     assert np.abs(int8 - floats).mean() < 0.03
 
 
@@ -133,13 +133,13 @@ def test_a_streaming_net_agrees_with_keras_while_its_state_is_fed_back(zoo: Zoo)
     windows = walk[: 300 * hop].reshape(300, hop, -1).astype(np.float32)
     state = [("past_input", "past_input_next"), ("past_first", "past_first_next")]
     floats = keras_answers(zoo.models["streaming"], windows[None], state)[0, :, :, 0]
-    int8 = np.stack([classifier.probability(one) for one in windows])
+    int8 = np.stack([classifier.infer(one).step for one in windows])
     assert np.abs(int8 - floats).mean() < 0.01
     assert np.abs(int8[-50:] - floats[-50:]).mean() < 0.01, "it drifts"
     fresh = keras_answers(zoo.models["streaming"], windows[:, None], state)[:, 0, :, 0]
     assert np.abs(fresh - floats).mean() > 0.01, "the state makes no difference, so this test shows nothing"
     classifier.reset()
-    assert np.array_equal(classifier.probability(windows[0]), int8[0])
+    assert np.array_equal(classifier.infer(windows[0]).step, int8[0])
 
 
 def test_every_variant_is_written_and_labelled_and_only_int8_is_for_the_device(zoo: Zoo) -> None:

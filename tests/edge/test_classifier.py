@@ -54,7 +54,7 @@ def test_the_json_beside_the_model_is_what_is_embedded(document: dict[str, Any])
 def test_probabilities_are_one_per_new_frame_between_0_and_1(classifier: StepClassifier) -> None:
     model = classifier.manifest
     window = np.full((model.window_samples, len(model.channels)), 5.0, np.float32)
-    probability = classifier.probability(window)
+    probability = classifier.infer(window).step
     assert probability.shape == (model.hop_samples,)
     assert ((probability >= 0) & (probability <= 1)).all()
 
@@ -67,7 +67,7 @@ def test_quantisation_is_within_half_a_step_inside_the_range_and_saturates_outsi
     model = classifier.manifest
     shape = (model.window_samples, len(model.channels))
     window = data.draw(npst.arrays(np.float32, shape, elements=st.floats(-1000, 1000, width=32)))
-    classifier.probability(window)
+    classifier.infer(window)
     detail = classifier._interpreter.get_input_details()[0]
     scale, zero = detail["quantization"]
     got = (classifier._given[0].astype(np.float64) - zero) * scale * np.asarray(model.scale)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.bouts import Gate
 from edge.detector import StepDetector
 from edge.types import StepEvent, Window
 
@@ -81,3 +82,28 @@ def test_events_do_not_depend_on_the_hop_and_respect_the_refractory_time(levels:
     # The detector answers frame k only after frame k + 1, so a hop that divides the length sees all but the last.
     assert times_s == pytest.approx([e.time_s for e in detect(probability, 1)])
     assert all(b - a >= 0.24 - 1e-9 for a, b in itertools.pairwise(times_s))
+
+
+def test_behind_a_gate_steps_wait_for_the_bout_and_say_so() -> None:
+    detector = StepDetector(
+        period_s=1 / RATE_HZ, lookahead_s=0.0, threshold=0.4, refractory_s=0.24, gate=Gate(0.9, 0.2, 4.0)
+    )
+    probability = bumps([1.0, 1.5, 2.0, 2.5, 3.0])
+    events: list[StepEvent] = []
+    for hop in range(len(probability) // 5):
+        newest_s = (5 * hop + 4) / RATE_HZ
+        walking = 0.95 if newest_s > 2.2 else 0.1
+        window = Window(newest_s, newest_s + 0.1, np.empty((0, 3), np.float32))
+        events += detector.push(window, probability[5 * hop : 5 * hop + 5], walking)
+    assert [e.time_s for e in events] == pytest.approx([1.0, 1.5, 2.0, 2.5, 3.0], abs=0.01)
+    assert [e.backfilled for e in events] == [True, True, True, False, False]
+    assert len({e.emitted_s for e in events[:3]}) == 1
+    assert events[2].cadence_spm == pytest.approx(120, abs=2)
+
+
+def test_without_a_word_on_walking_a_gate_stays_shut() -> None:
+    detector = StepDetector(
+        period_s=1 / RATE_HZ, lookahead_s=0.0, threshold=0.4, refractory_s=0.24, gate=Gate(0.9, 0.2, 4.0)
+    )
+    window = Window(9.96, 10.0, np.empty((0, 3), np.float32))
+    assert list(detector.push(window, bumps([1.0, 2.0]))) == []

@@ -14,7 +14,7 @@ from edge.evaluate import evaluate, render_table, scored_recording, summary
 from edge.recording import Recording
 from edge.rotation import random_rotation, rotated
 from edge.scoring import ScoredRecording, Span, align, false_steps
-from edge.scoring_details import activities_at, details, is_backfilled, local_cadence_hz
+from edge.scoring_details import activities_at, details, local_cadence_hz
 
 
 def scored(true: Any, predicted: Any, **changes: Any) -> ScoredRecording:
@@ -93,8 +93,8 @@ def test_latency_is_of_live_steps_that_are_right() -> None:
     true = [10.0, 11.0, 12.0, 13.0]
     published = np.array([12.4, 12.4, 12.4, 13.3, 50.9])
     stamps = np.array([*true, 50.0])
-    (one,) = align([scored(true, stamps, latency_s=published - stamps)])["set"]
-    assert is_backfilled(published).tolist() == [True, True, False, False, False]
+    held = np.array([True, True, False, False, False])
+    (one,) = align([scored(true, stamps, latency_s=published - stamps, backfilled=held)])["set"]
     found = details([one])
     assert found["latency_p50_s"] == pytest.approx(0.35)
     assert found["latency_p99_s"] == pytest.approx(0.399)
@@ -112,10 +112,12 @@ def test_latency_does_not_depend_on_the_offset_of_the_labels() -> None:
 
 def test_latency_stays_with_its_step_when_some_are_left_out() -> None:
     bouts = recording(steps_known="bouts", label_intervals=np.array([[9.0, 31.0]]))
-    one = scored_recording(bouts, [50.0, 12.0, 11.0], [59.0, 12.5, 11.25])
+    one = scored_recording(bouts, [50.0, 12.0, 11.0], [59.0, 12.5, 11.25], [True, False, True])
     assert one.predicted_s.tolist() == [11.0, 12.0]
     assert one.latency_s is not None
     assert one.latency_s.tolist() == [0.25, 0.5]
+    assert one.backfilled is not None
+    assert one.backfilled.tolist() == [True, False]
 
 
 def test_fast_walking_is_more_than_three_steps_a_second() -> None:

@@ -1,1 +1,0 @@
-"""Questions asked once of the shipped model; their answers are in docs/decisions."""

@@ -1,0 +1,106 @@
+"""`python -m converter.leave_one_out`: how the recipe of `make train` does on people it has never seen, one at a time.
+
+Each person of awinda in turn is left out of training; the net then goes through the real converter, and its int8 file
+through the device's own pipeline hears that person's recordings. Threshold and gate are those of the shipped model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+from converter.convert import unproven
+from converter.dataset import LEFT_OUT_ONE_BY_ONE, load_tracks
+from converter.operating_point import load_point
+from converter.train import STEPS, default_recordings, export
+from converter.training import train
+from edge.classifier import StepClassifier
+from edge.errors import FootfallError
+from edge.evaluate import render_table, scored_recording, summary
+from edge.pipeline import Pipeline
+from edge.recording import find_recordings, load
+from edge.types import SampleBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from converter.dataset import Track
+    from edge.scoring import ScoredRecording
+
+FIGURES = (
+    *("f1_250ms", "f1_100ms", "worst_f1_250ms", "count_mape_percent", "worst_count_error_percent"),
+    *("first_step_recall_250ms", "last_step_recall_250ms", "false_steps_per_hour", "latency_p50_s", "latency_p99_s"),
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train and score every fold; returns 0, or 2 when there are no recordings."""
+    options = _parser().parse_args(arguments)
+    try:
+        _run(options)
+    except FootfallError as error:
+        print(f"footfall leave-one-out: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def fold(tracks: Sequence[Track], person: str, options: argparse.Namespace, seed: int) -> list[ScoredRecording]:
+    """Train without one person and return their recordings, scored."""
+    others = [track for track in tracks if (track.dataset, track.subject) != (LEFT_OUT_ONE_BY_ONE, person)]
+    run = train(others, steps=options.steps, seed=seed, title=f"seed {seed}, without {person}")
+    with tempfile.TemporaryDirectory(prefix="footfall-fold-") as folder:
+        model = Path(folder, "fold.keras")
+        export(run, load_point(options.train), model)
+        file = model.with_suffix(".tflite")
+        file.write_bytes(unproven(model, model.with_suffix(".yaml"), options.recordings))
+        classifier = StepClassifier(file)
+        paths = find_recordings([options.recordings / LEFT_OUT_ONE_BY_ONE])
+        return [_scored(path, classifier) for path in paths if load(path).subject == person]
+
+
+def _scored(path: Path, classifier: StepClassifier) -> ScoredRecording:
+    recording = load(path)
+    pipeline = Pipeline(classifier, source_rate_hz=recording.sampling_rate_hz)
+    events = [*pipeline.push(SampleBatch(recording.time_s, recording.imu)), *pipeline.finish()]
+    return scored_recording(
+        recording,
+        [event.time_s for event in events],
+        [event.emitted_s for event in events],
+        [event.backfilled for event in events],
+    )
+
+
+def _run(options: argparse.Namespace) -> None:
+    tf.config.experimental.enable_op_determinism()
+    tracks = load_tracks(options.recordings, everybody_of=LEFT_OUT_ONE_BY_ONE)
+    people = sorted({track.subject for track in tracks if track.dataset == LEFT_OUT_ONE_BY_ONE})
+    rows: list[dict[str, Any]] = []
+    for seed in options.seeds:
+        report = summary([each for person in people for each in fold(tracks, person, options, seed)])
+        print(f"\nseed {seed}\n{render_table(report)}", flush=True)
+        rows.append({"seed": seed, **{key: report["datasets"][0][key] for key in FIGURES}})
+        facts = {"steps": options.steps, "seeds": rows}
+        options.output.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    models = Path(__file__).parents[1] / "models"
+    parser = argparse.ArgumentParser(prog="python -m converter.leave_one_out", description=__doc__)
+    parser.add_argument("--recordings", type=Path, default=default_recordings(), metavar="DIR")
+    parser.add_argument(
+        "--train", type=Path, default=models / "step.train.json", metavar="X.json", help="of make train"
+    )
+    parser.add_argument("--output", type=Path, default=models / "step.leave-one-out.json", metavar="X.json")
+    parser.add_argument("--steps", type=int, default=STEPS, metavar="N")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""The gate: steps wait until somebody walks, then all of the bout go; what was no walking never does."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.bouts import BoutGate, Gate, Peak
+
+GATE = Gate(on=0.9, off=0.2, backfill_s=4.0)
+HOP_S = 0.2
+
+
+def run(walking: list[float], step_every_hops: int = 2) -> tuple[list[float], list[float]]:
+    """Feed a step every so many hops; return the instants released after a wait and those that passed at once."""
+    gate = BoutGate(GATE)
+    held: list[float] = []
+    live: list[float] = []
+    for hop, probability in enumerate(walking):
+        newest_s = hop * HOP_S
+        peaks = [Peak(newest_s - 0.1, 0.8)] if hop % step_every_hops == 0 else []
+        released, passed = gate.push(peaks, probability, newest_s)
+        held += [peak.time_s for peak in released]
+        live += [peak.time_s for peak in passed]
+    return held, live
+
+
+def test_nothing_passes_while_nobody_walks() -> None:
+    assert run([0.89] * 100) == ([], [])
+
+
+def test_the_start_of_a_bout_is_released_when_it_is_confirmed_and_the_rest_passes() -> None:
+    held, live = run([0.0] * 10 + [0.95] + [0.5] * 9)
+    assert held == pytest.approx([-0.1, 0.3, 0.7, 1.1, 1.5, 1.9])
+    assert live == pytest.approx([2.3, 2.7, 3.1, 3.5])
+
+
+def test_what_waited_longer_than_the_back_fill_time_is_dropped() -> None:
+    held, _ = run([0.0] * 50 + [0.95])
+    assert min(held) >= 50 * HOP_S - GATE.backfill_s
+    assert len(held) == 10
+
+
+def test_a_bout_ends_below_off_and_not_before() -> None:
+    _, live = run([0.95] + [0.2] * 9 + [0.19] + [0.5] * 10)
+    assert live == pytest.approx([0.3, 0.7, 1.1, 1.5])
+
+
+def test_a_new_segment_forgets_what_waited() -> None:
+    gate = BoutGate(GATE)
+    gate.push([Peak(0.1, 0.8)], 0.0, 0.2)
+    gate.reset()
+    assert gate.push([], 0.95, 0.4) == ([], [])
+
+
+@given(walking=st.lists(st.floats(0, 1), max_size=60), every=st.integers(1, 4))
+def test_every_step_goes_once_at_most_and_in_order(walking: list[float], every: int) -> None:
+    gate = BoutGate(GATE)
+    out: list[float] = []
+    for hop, probability in enumerate(walking):
+        peaks = [Peak(hop * HOP_S, 0.8)] if hop % every == 0 else []
+        released, passed = gate.push(peaks, probability, hop * HOP_S)
+        out += [peak.time_s for peak in (*released, *passed)]
+    assert out == sorted(set(out))
