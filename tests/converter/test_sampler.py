@@ -51,8 +51,9 @@ def test_a_label_shift_moves_the_targets() -> None:
 
 
 @pytest.mark.parametrize("answer", range(len(LOOKBACKS)))
-def test_the_walking_target_trails_by_its_look_back(answer: int) -> None:
-    """One walker who stops in the middle of the track, at a whole hop."""
+def test_the_walking_target_trails_by_its_look_back(answer: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One walker who stops in the middle of the track, at a whole hop, and nowhere else."""
+    monkeypatch.setattr("converter.sampler.STOPPED_SHARE", 0.0)
     track = make_track(walking=True)
     stop = HOP_SAMPLES * 100
     walking = np.where(np.arange(len(track.frames)) < stop, SOMEBODY, NOBODY).astype(np.int8)
@@ -103,3 +104,17 @@ def test_chunks_with_a_high_loss_are_drawn_more_often() -> None:
     drawn = sampler.batch(500)
     negatives = drawn.chunk[drawn.pool == 1]
     assert (negatives == 0).mean() > 0.6
+
+
+def test_some_walks_stand_still_in_between_and_have_no_step_there() -> None:
+    batch = make_sampler(negatives=False).batch(256)
+    stopped = 0
+    for inputs, step in zip(batch.inputs, batch.step[:, :, 0], strict=True):
+        strength = np.linalg.norm(inputs, axis=1)
+        motion = np.abs(strength - np.median(strength))
+        knock = np.median(np.sort(motion)[-8:])
+        calm = np.convolve(motion > 0.3 * knock, np.ones(31), "same") == 0
+        if calm[40:-20].any():
+            stopped += 1
+            assert step[40 + int(np.flatnonzero(calm[40:-20])[0])] < 0.1
+    assert 0.05 < stopped / 256 < 0.5
