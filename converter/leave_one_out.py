@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import keras
 import tensorflow as tf
 
 from converter.convert import unproven
@@ -52,16 +53,26 @@ def main(arguments: list[str] | None = None) -> int:
 
 def fold(tracks: Sequence[Track], person: str, options: argparse.Namespace, seed: int) -> list[ScoredRecording]:
     """Train without one person and return their recordings, scored."""
-    others = [track for track in tracks if (track.dataset, track.subject) != (LEFT_OUT_ONE_BY_ONE, person)]
-    run = train(others, steps=options.steps, seed=seed, title=f"seed {seed}, without {person}")
+    network = trained(tracks, person, options, seed)
     with tempfile.TemporaryDirectory(prefix="footfall-fold-") as folder:
         model = Path(folder, "fold.keras")
-        export(run, load_point(options.train), model)
+        export(network, load_point(options.train), model)
         file = model.with_suffix(".tflite")
         file.write_bytes(unproven(model, model.with_suffix(".yaml"), options.recordings))
         classifier = StepClassifier(file)
         paths = find_recordings([options.recordings / LEFT_OUT_ONE_BY_ONE])
         return [_scored(path, classifier) for path in paths if load(path).subject == person]
+
+
+def trained(tracks: Sequence[Track], person: str, options: argparse.Namespace, seed: int) -> Any:
+    """Return the net of one fold, from the work folder if an earlier run left it there."""
+    path = options.work / f"{options.steps}-steps-seed-{seed}-without-{person}.keras"
+    if not path.exists():
+        others = [track for track in tracks if (track.dataset, track.subject) != (LEFT_OUT_ONE_BY_ONE, person)]
+        run = train(others, steps=options.steps, seed=seed, title=f"seed {seed}, without {person}")
+        options.work.mkdir(parents=True, exist_ok=True)
+        run.network.save(path)
+    return keras.saving.load_model(path)
 
 
 def _scored(path: Path, classifier: StepClassifier) -> ScoredRecording:
@@ -90,13 +101,14 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    models = Path(__file__).parents[1] / "models"
+    models, work = (Path(__file__).parents[1] / name for name in ("models", "build/leave-one-out"))
     parser = argparse.ArgumentParser(prog="python -m converter.leave_one_out", description=__doc__)
     parser.add_argument("--recordings", type=Path, default=default_recordings(), metavar="DIR")
     parser.add_argument(
         "--train", type=Path, default=models / "step.train.json", metavar="X.json", help="of make train"
     )
     parser.add_argument("--output", type=Path, default=models / "step.leave-one-out.json", metavar="X.json")
+    parser.add_argument("--work", type=Path, default=work, metavar="DIR", help="keeps trained nets, to go on from")
     parser.add_argument("--steps", type=int, default=STEPS, metavar="N")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     return parser

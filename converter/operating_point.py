@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from converter.found import Answers
     from edge.types import TimeArray
 
-LOOKAHEAD = 3
+LOOKAHEAD = 2
 """Frames; of LOOKAHEADS the one that the device waits. More brings no step and takes time (docs/experiments.md)."""
 THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 REFRACTORY_S = 0.24
 """No longer: runners take up to four steps per second. Shorter brings nothing (docs/experiments.md)."""
-ONS = (0.6, 0.8, 0.9, 0.95, 0.97)
+ONS = (0.8, 0.9, 0.95, 0.97, 0.99)
 OFF = 0.2
 BACKFILL_S = 4.0
 """How much of a bout's start may be released, beyond the time that the walking head looks back."""

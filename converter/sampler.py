@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edge.types import FloatArray, TimeArray
 
     IntArray = npt.NDArray[np.intp]
+    BoolArray = npt.NDArray[np.bool_]
     LabelArray = npt.NDArray[np.int8]
 
 SHARES: dict[tuple[str, str], float] = {
@@ -44,19 +45,16 @@ REST_FRAMES = 75
 UNSURE_FRAMES = 12
 """How far around a splice or an end nobody can say whether that is walking."""
 WARM_UP_FRAMES = 10
-WARM_UP_HOPS = 5
+WARM_UP_HOPS = 12
 """What comes out in the first instants after a start is not asked for."""
+BOUT_END_WEIGHT = 3.0
+"""The first and the last step of a walk are weak and rare: without more weight the net leaves them out."""
+BOUT_GAP_S = 2.0
+STEP_REACH_S = 0.15
+"""How far around such a step its weight reaches."""
 CHUNK_FRAMES = 250
 MAX_WARP = 1.2
 SPLICED_SHARE = 0.3
-STOPPED_SHARE = 0.25
-"""Of the walks with labelled steps, how many stand still in between: real starts and stops are few."""
-STOP_S = (1.5, 5.0)
-STOP_RAMP_FRAMES = 4
-STOP_UNSURE_FRAMES = 20
-MID_STEP_FRAMES = 15
-"""Within so many frames lies the middle between two steps."""
-MAX_STEP_GAP_S = 3.0
 SCALE_SD = 0.12
 GAIN_SD = 0.3
 """Of the motion without gravity: other people and other places on the body move more or less."""
@@ -146,7 +144,6 @@ class Sampler:
         pool = np.sort(rng.choice(len(self._pools), size=size, p=self._share))
         warp = np.exp(rng.uniform(-np.log(MAX_WARP), np.log(MAX_WARP), size))
         windows, chunk = self._windows(pool, warp)
-        self._stop(pool, windows)
         self._splice(pool, warp, windows)
         step, step_weight = _step_targets(windows)
         walking, walking_weight = _walking_targets(windows)
@@ -185,17 +182,6 @@ class Sampler:
         walking = np.where(inside, pool.walking[index], np.int8(UNKNOWN))
         return Windows(frames, distance_s, pool.known[index] * inside, walking)
 
-    def _stop(self, pool: IntArray, windows: Windows) -> None:
-        """Let some walkers stand still for a while, from the middle between two steps to another such middle."""
-        rng = self._rng
-        walkers = np.flatnonzero(~np.isin(pool, self._negatives))
-        for window in walkers[rng.random(len(walkers)) < STOPPED_SHARE]:
-            begin = int(rng.integers(0, self._window_frames))
-            end = begin + int(rng.uniform(*STOP_S) * SAMPLING_RATE_HZ)
-            distance_s = windows.distance_s[window]
-            if windows.known[window].all() and distance_s.max() < MAX_STEP_GAP_S:
-                _stand_still(windows, int(window), _mid_step(distance_s, begin), _mid_step(distance_s, end))
-
     def _splice(self, pool: IntArray, warp: TimeArray, windows: Windows) -> None:
         """Overwrite the start or the end of some walks with people who do not walk."""
         rng = self._rng
@@ -214,26 +200,6 @@ class Sampler:
             around = slice(max(0, cut - UNSURE_FRAMES), cut + UNSURE_FRAMES)
             windows.known[window, around] = 0
             windows.walking[window, around] = UNKNOWN
-
-
-def _mid_step(distance_s: TimeArray, frame: int) -> int:
-    """Return the frame around a given one that is farthest from any step; that frame itself beyond the window."""
-    first = max(0, frame - MID_STEP_FRAMES)
-    around = distance_s[first : frame + MID_STEP_FRAMES + 1]
-    return first + int(np.argmax(around)) if len(around) else frame
-
-
-def _stand_still(windows: Windows, window: int, begin: int, end: int) -> None:
-    """Fade the motion of one window out at one frame and in again at another; there is no step in between."""
-    frame = np.arange(windows.frames.shape[1])
-    inside = (frame >= begin) & (frame < end)
-    outside = np.where(inside, -np.minimum(frame - begin + 1, end - frame), np.maximum(begin - frame, frame - end + 1))
-    gain = np.clip(0.5 + outside / (2 * STOP_RAMP_FRAMES), 0, 1)[:, None]
-    resting = windows.frames[window].mean(axis=0)
-    windows.frames[window] = resting + gain * (windows.frames[window] - resting)
-    windows.distance_s[window, inside] = FAR_S
-    windows.walking[window, inside] = NOBODY
-    windows.walking[window, np.abs(outside) <= STOP_UNSURE_FRAMES] = UNKNOWN
 
 
 def _joined(parts: Sequence[Windows]) -> Windows:
@@ -264,7 +230,7 @@ def _walking_targets(windows: Windows) -> tuple[FloatArray, FloatArray]:
 
 
 def _rested(track: Track, shift_s: float) -> tuple[FloatArray, TimeArray, TimeArray, FloatArray, LabelArray]:
-    """Return frames, seconds since and until a step, known 0/1 and walking, with rest after the last frame."""
+    """Return frames, seconds since and until a step, known as a weight, and walking, with rest after the last frame."""
     frames = np.concatenate([track.frames, np.repeat(track.frames[-1:], REST_FRAMES, axis=0)])
     known = np.concatenate([track.known, np.ones(REST_FRAMES)]).astype(np.float32)
     rest = np.full(REST_FRAMES, NOBODY, np.int8)
@@ -273,8 +239,17 @@ def _rested(track: Track, shift_s: float) -> tuple[FloatArray, TimeArray, TimeAr
     steps_s = np.concatenate([[-1e6], track.steps_s + shift_s, [1e6]])
     after = np.searchsorted(steps_s, time_s, side="right")
     since_s, until_s = time_s - steps_s[after - 1], steps_s[after] - time_s
+    nearest = np.where(since_s < until_s, after - 1, after)
+    known[_ends_a_bout(steps_s)[nearest] & (np.minimum(since_s, until_s) < STEP_REACH_S)] *= BOUT_END_WEIGHT
     walking = np.concatenate([track.walking, rest])
     return frames, np.minimum(since_s, FAR_S), np.minimum(until_s, FAR_S), known, walking
+
+
+def _ends_a_bout(steps_s: TimeArray) -> BoolArray:
+    """Say which steps are the first or the last of a walk."""
+    far = np.diff(steps_s, prepend=-np.inf, append=np.inf) > BOUT_GAP_S
+    ends: BoolArray = far[:-1] | far[1:]
+    return ends
 
 
 def _disturbed(frames: FloatArray, rng: np.random.Generator) -> FloatArray:

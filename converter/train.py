@@ -9,7 +9,7 @@ import argparse
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
@@ -86,10 +86,10 @@ def chosen(run: Run, unseen: Sequence[Track]) -> tuple[OperatingPoint, list[Oper
     return choose(shifted(scored, run.shift_s), said, HOP_SAMPLES / SAMPLING_RATE_HZ)
 
 
-def export(run: Run, point: OperatingPoint, output: Path) -> None:
-    """Write a run's network in streaming form, and its spec beside it."""
+def export(network: Any, point: OperatingPoint, output: Path) -> None:
+    """Write a trained network in streaming form, and its spec beside it."""
     exported_network(
-        run.network, step_answer=LOOKAHEADS.index(LOOKAHEAD), walking_answer=LOOKBACKS.index(point.lookback)
+        network, step_answer=LOOKAHEADS.index(LOOKAHEAD), walking_answer=LOOKBACKS.index(point.lookback)
     ).save(output)
     save_spec(_spec(point), output.with_suffix(".yaml"))
 
@@ -104,7 +104,7 @@ def _run(options: argparse.Namespace) -> None:
     point, tried = chosen(trial, unseen)
     print(f"chosen on people held out: {point}")
     final = train(tracks, steps=options.steps, seed=options.seed, title="training on all")
-    export(final, point, options.output)
+    export(final.network, point, options.output)
     facts = {
         "steps": options.steps,
         "seed": options.seed,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from converter.dataset import NOBODY, SOMEBODY
-from converter.sampler import WARM_UP_FRAMES, WARM_UP_HOPS, Batch, Sampler
+from converter.sampler import WARM_UP_FRAMES, WARM_UP_HOPS, Batch, Pool, Sampler
 from converter.shape import HOP_SAMPLES, LOOKAHEADS, LOOKBACKS
 from tests.converter.conftest import make_track
 
@@ -51,9 +51,8 @@ def test_a_label_shift_moves_the_targets() -> None:
 
 
 @pytest.mark.parametrize("answer", range(len(LOOKBACKS)))
-def test_the_walking_target_trails_by_its_look_back(answer: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One walker who stops in the middle of the track, at a whole hop, and nowhere else."""
-    monkeypatch.setattr("converter.sampler.STOPPED_SHARE", 0.0)
+def test_the_walking_target_trails_by_its_look_back(answer: int) -> None:
+    """One walker who stops in the middle of the track, at a whole hop."""
     track = make_track(walking=True)
     stop = HOP_SAMPLES * 100
     walking = np.where(np.arange(len(track.frames)) < stop, SOMEBODY, NOBODY).astype(np.int8)
@@ -106,15 +105,12 @@ def test_chunks_with_a_high_loss_are_drawn_more_often() -> None:
     assert (negatives == 0).mean() > 0.6
 
 
-def test_some_walks_stand_still_in_between_and_have_no_step_there() -> None:
-    batch = make_sampler(negatives=False).batch(256)
-    stopped = 0
-    for inputs, step in zip(batch.inputs, batch.step[:, :, 0], strict=True):
-        strength = np.linalg.norm(inputs, axis=1)
-        motion = np.abs(strength - np.median(strength))
-        knock = np.median(np.sort(motion)[-8:])
-        calm = np.convolve(motion > 0.3 * knock, np.ones(31), "same") == 0
-        if calm[40:-20].any():
-            stopped += 1
-            assert step[40 + int(np.flatnonzero(calm[40:-20])[0])] < 0.1
-    assert 0.05 < stopped / 256 < 0.5
+def test_the_first_and_last_step_of_a_walk_weigh_more() -> None:
+    track = make_track(walking=True)
+    step = np.arange(len(track.steps_s))
+    paused = replace(track, steps_s=track.steps_s[(step < 20) | (step > 30)])
+    pool = Pool([paused], {})
+    heavy = np.flatnonzero(pool.known > 1) / 25
+    for end in (0, 19, 20, len(paused.steps_s) - 1):
+        assert np.abs(heavy - paused.steps_s[end]).min() < 0.05
+    assert all(np.abs(paused.steps_s[[0, 19, 20, -1]] - at_s).min() < 0.16 for at_s in heavy)

