@@ -23,6 +23,7 @@ from converter.keras_model import FixedModel, check_answers, examine, fix, load
 from converter.ranges import settled, unequal
 from converter.refusals import check_layers
 from converter.sources import HDF5, architecture
+from converter.slim import slimmed
 from converter.spec import Spec, to_document
 from converter.streaming import run
 from converter.variants import FLOAT16, INT8, INT16X8
@@ -60,7 +61,7 @@ def _quantize(job: dict[str, Any]) -> None:
     _phase("asking the Keras model")
     answers, feeds = run(fixed, windows)
     check_answers(fixed, answers)
-    found = {f"flatbuffer_{name}": _converted(name, fixed, feeds, spec) for name in job["variants"]}
+    found = {f"flatbuffer_{name}": slimmed(_converted(name, fixed, feeds, spec)) for name in job["variants"]}
     facts = {
         "parameters": int(fixed.model.count_params()),
         "spec": to_document(spec),
