@@ -22,8 +22,8 @@ from converter.input_range import CalibrationSummary, clipped, found_range, has_
 from converter.keras_model import FixedModel, check_answers, examine, fix, load
 from converter.ranges import settled, unequal
 from converter.refusals import check_layers
-from converter.sources import HDF5, architecture
 from converter.slim import slimmed
+from converter.sources import HDF5, architecture
 from converter.spec import Spec, to_document
 from converter.streaming import run
 from converter.variants import FLOAT16, INT8, INT16X8

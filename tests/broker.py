@@ -77,12 +77,13 @@ class Broker:
 
 @dataclass(frozen=True)
 class Message:
-    """One message as the subscriber saw it. retained: it was stored before we subscribed."""
+    """One message as the subscriber saw it. retained: it was stored before we subscribed; received_s: epoch seconds."""
 
     topic: str
     payload: bytes
     retained: bool
     qos: int
+    received_s: float
 
     def json(self) -> Any:
         """Parse the payload."""
@@ -136,4 +137,4 @@ class Subscriber:
         self._client.on_message = None  # breaks the circle; paho's wake-up sockets close with the last reference
 
     def _on_message(self, _client: Any, _userdata: Any, message: Any) -> None:
-        self._messages.append(Message(message.topic, message.payload, bool(message.retain), message.qos))
+        self._messages.append(Message(message.topic, message.payload, bool(message.retain), message.qos, time.time()))

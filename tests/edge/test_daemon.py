@@ -32,11 +32,14 @@ from tests.broker import Subscriber, wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from edge.types import StepEvent
     from tests.broker import Broker
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "step.tflite"
 GRAVITY, DEGREE = 9.80665, np.pi / 180
+LIVE_S, BACK_FILL_S = 0.6, 8.0
+"""A step while walking is heard of within the first; one that waited for its walk to be sure, within the second."""
 FLAT_TOP_S = 0.12
 """Three frames of the model, a quarter of a step."""
 SETTLE_S = 3.0
@@ -111,9 +114,9 @@ def as_the_chip_saw_it(recording: Recording, rate_hz: float = 100.0) -> Recordin
     return Recording("chip", time_s, (words * lsb).astype(np.float32), rate_hz)
 
 
-def replayed_s(recording: Recording) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def replayed(recording: Recording) -> list[StepEvent]:
     pipeline = Pipeline(StepClassifier(MODEL), source_rate_hz=recording.sampling_rate_hz)
-    return np.array([event.time_s for _, events in detect(ReplayImu(recording), pipeline) for event in events])
+    return [event for _, events in detect(ReplayImu(recording), pipeline) for event in events]
 
 
 def live_s(subscriber: Subscriber, chip: Mpu6050) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -131,6 +134,18 @@ def play(chip: Mpu6050, daemon: Daemon) -> None:
     assert daemon.process.poll() is None, daemon.log.read_text(encoding="utf-8")
 
 
+def check_what_was_late(subscriber: Subscriber, held: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> None:
+    """Check that steps come at once, and those of a walk's start once it is known for one, each with its own time."""
+    messages = subscriber.on("step")
+    happened_s = np.array([datetime.fromisoformat(message.json()["ts"]).timestamp() for message in messages])
+    late_s = np.array([message.received_s for message in messages]) - happened_s
+    assert (np.diff(happened_s) > 0).all()
+    assert [message.json()["seq"] for message in messages] == list(range(1, len(messages) + 1))
+    assert held.any()
+    assert not held.all()
+    assert np.median(late_s[~held]) < LIVE_S < late_s[held].max() < BACK_FILL_S
+
+
 def check_live_equals_replay(
     recording: Recording, start: Callable[..., Daemon], mount: Callable[..., dict[str, Any]], broker: Broker
 ) -> None:
@@ -141,7 +156,8 @@ def check_live_equals_replay(
     play(chip, daemon)
     assert daemon.end() == 0
     wait_until(lambda: any(message.payload == b"offline" for message in subscriber.on("availability")))
-    expected_s, got_s = replayed_s(as_the_chip_saw_it(recording)), live_s(subscriber, chip)
+    expected, got_s = replayed(as_the_chip_saw_it(recording)), live_s(subscriber, chip)
+    expected_s = np.array([event.time_s for event in expected])
     assert len(expected_s) > 0
     assert len(got_s) == len(expected_s), (got_s, expected_s)
     # One for one. The instants differ by what the sample clock needs to learn the chip's true rate and phase; where the
@@ -149,6 +165,7 @@ def check_live_equals_replay(
     off_s = np.abs(got_s - expected_s)
     assert np.quantile(off_s, 0.9) <= 0.04
     assert off_s.max() <= FLAT_TOP_S
+    check_what_was_late(subscriber, np.array([event.backfilled for event in expected]))
     assert sorted(subscriber.steps()) == sorted(set(subscriber.steps()))
     assert int(subscriber.on("steps")[-1].payload) == len(expected_s)
     health = subscriber.on("health")[-1].json()
@@ -185,7 +202,7 @@ def test_without_a_broker_the_daemon_counts_says_so_and_delivers_later(
     assert daemon.said(f"no MQTT broker at 127.0.0.1:{broker.port}")
     broker.start()
     subscriber = Subscriber(broker.port)
-    expected = len(replayed_s(as_the_chip_saw_it(recording)))
+    expected = len(replayed(as_the_chip_saw_it(recording)))
     wait_until(lambda: len(set(subscriber.steps())) == expected > 0, timeout_s=70, what="all steps have arrived")
     subscriber.close()
 
@@ -239,7 +256,7 @@ def test_a_replayed_recording_ends_the_daemon_with_everything_delivered(
     save_npz(tmp_path / "walk.npz", recording)
     daemon = start({"type": "replay", "recording": str(tmp_path / "walk.npz"), "replay_speed": "max"})
     assert daemon.process.wait(30) == 0
-    expected = len(replayed_s(recording))
+    expected = len(replayed(recording))
     wait_until(lambda: len(set(subscriber.steps())) == expected > 0)
     stamps = [datetime.fromisoformat(message.json()["ts"]).timestamp() for message in subscriber.on("step")]
     assert max(stamps) <= time.time(), "a step in the future"
