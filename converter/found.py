@@ -37,6 +37,9 @@ class Decision:
 
 def steps_s(said: Answers, decision: Decision) -> TimeArray:
     """Return the times of the steps that the device's detector finds in the answers."""
+    walking_said = said.walking[:, LOOKBACKS.index(decision.lookback)]
+    if decision.gate is not None and walking_said.max() < decision.gate.on:
+        return np.empty(0)
     detector = StepDetector(
         period_s=1 / SAMPLING_RATE_HZ,
         lookahead_s=decision.lookahead / SAMPLING_RATE_HZ,
@@ -47,7 +50,7 @@ def steps_s(said: Answers, decision: Decision) -> TimeArray:
     step = said.step[:, LOOKAHEADS.index(decision.lookahead)]
     nothing = np.empty((0, 0), np.float32)
     found: list[float] = []
-    for hop, walking in enumerate(said.walking[:, LOOKBACKS.index(decision.lookback)].tolist()):
+    for hop, walking in enumerate(walking_said.tolist()):
         newest_s = (hop * HOP_SAMPLES + HOP_SAMPLES - 1) / SAMPLING_RATE_HZ
         probability = step[hop * HOP_SAMPLES : (hop + 1) * HOP_SAMPLES]
         found += [event.time_s for event in detector.push(Window(newest_s, newest_s, nothing), probability, walking)]

@@ -8,6 +8,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
+from tqdm import tqdm
 
 from converter.found import Decision, steps_s
 from converter.shape import LOOKBACKS
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 LOOKAHEAD = 2
 """Frames; of LOOKAHEADS the one that the device waits. More brings no step and takes time (docs/experiments.md)."""
-THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+THRESHOLDS = (0.25, 0.3, 0.35, 0.4, 0.5)
 REFRACTORY_S = 0.24
 """No longer: runners take up to four steps per second. Shorter brings nothing (docs/experiments.md)."""
 ONS = (0.8, 0.9, 0.95, 0.97, 0.99)
@@ -71,7 +72,8 @@ def choose(
 ) -> tuple[OperatingPoint, list[OperatingPoint]]:
     """Return the best point and all that were tried. hop_s: seconds between two walking probabilities."""
     tried = []
-    for threshold, on, lookback in product(THRESHOLDS, ONS, LOOKBACKS):
+    grid = list(product(THRESHOLDS, ONS, LOOKBACKS[1:]))
+    for threshold, on, lookback in tqdm(grid, "trying thresholds and gates", mininterval=2.0):
         gate = Gate(on, OFF, round(lookback * hop_s + BACKFILL_S, 2))
         tried.append(measure(tracks, answers, threshold, gate, lookback))
     return min(tried, key=lambda point: point.wrong_per_day), tried

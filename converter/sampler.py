@@ -54,6 +54,9 @@ STEP_REACH_S = 0.15
 """How far around such a step its weight reaches."""
 CHUNK_FRAMES = 250
 MAX_WARP = 1.2
+PACED_SHARE = 0.25
+MAX_PACE = 1.6
+"""Some walks go much slower or faster, their motion as the square of the pace: shuffling, hurrying, running."""
 SPLICED_SHARE = 0.3
 SCALE_SD = 0.12
 GAIN_SD = 0.3
@@ -143,11 +146,15 @@ class Sampler:
         rng = self._rng
         pool = np.sort(rng.choice(len(self._pools), size=size, p=self._share))
         warp = np.exp(rng.uniform(-np.log(MAX_WARP), np.log(MAX_WARP), size))
+        gain = np.exp(rng.normal(0, GAIN_SD, size))
+        paced = ~np.isin(pool, self._negatives) & (rng.random(size) < PACED_SHARE)
+        warp[paced] = np.exp(rng.uniform(-np.log(MAX_PACE), np.log(MAX_PACE), int(paced.sum())))
+        gain[paced] *= warp[paced] ** 2
         windows, chunk = self._windows(pool, warp)
         self._splice(pool, warp, windows)
         step, step_weight = _step_targets(windows)
         walking, walking_weight = _walking_targets(windows)
-        return Batch(_disturbed(windows.frames, rng), step, step_weight, walking, walking_weight, pool, chunk)
+        return Batch(_disturbed(windows.frames, gain, rng), step, step_weight, walking, walking_weight, pool, chunk)
 
     def remember(self, batch: Batch, loss: FloatArray) -> None:
         """Take note of the mean loss [b] of each window, to draw hard ones more often."""
@@ -252,12 +259,14 @@ def _ends_a_bout(steps_s: TimeArray) -> BoolArray:
     return ends
 
 
-def _disturbed(frames: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Return the windows turned at random, scaled, and with the noise and bias of another sensor."""
+def _disturbed(frames: FloatArray, gain: TimeArray, rng: np.random.Generator) -> FloatArray:
+    """Return the windows turned at random, scaled, and with the noise and bias of another sensor.
+
+    gain: [b] of the motion, without gravity.
+    """
     count = len(frames)
     resting = frames.mean(axis=1, keepdims=True)
-    gain = np.exp(rng.normal(0, GAIN_SD, (count, 1, 1)))
-    turned = (resting + gain * (frames - resting)) @ random_rotations(count, rng)
+    turned = (resting + gain[:, None, None] * (frames - resting)) @ random_rotations(count, rng)
     turned *= np.exp(rng.normal(0, SCALE_SD, (count, 1, 1)))
     turned += rng.normal(0, 1, turned.shape) * rng.uniform(0, MAX_NOISE_G, (count, 1, 1))
     turned += rng.normal(0, BIAS_SD_G, (count, 1, 3))
