@@ -39,8 +39,7 @@ class Written:
 class Converted:
     """What was written and proven.
 
-    assumptions: what nobody said about the model; warnings: of the calibration, and the objections that --force
-    overruled.
+    assumptions: what nobody said about the model; warnings: the proof's, and the objections that --force overruled.
     """
 
     files: tuple[Written, ...]
@@ -76,8 +75,7 @@ def convert(
         raise ConversionError(f"{model}: {'; '.join(proof.objections)}; nothing was written (--force writes it anyway)")
     files = tuple(_write(variant_path(output, one.variant), one, manifests[one.variant]) for one in evidence)
     write_report(output, proof)
-    warnings = (*quantized.calibration["warnings"], *proof.objections)
-    return Converted(files, proof, quantized.assumptions, warnings)
+    return Converted(files, proof, quantized.assumptions, (*proof.warnings, *proof.objections))
 
 
 def unproven(model: Path, spec: Path, calibration: Path) -> bytes:

@@ -45,7 +45,7 @@ def markdown(output: Path, proof: Proof) -> str:
     """Return the report for people; every section ends with the command that its figures come from."""
     facts, measured = proof.facts["deterministic"], proof.facts["measured"]
     parts = [
-        _head(output, facts, proof.objections),
+        _head(output, facts, proof),
         _integers(output, facts["variants"]),
         _agreement(output, proof, facts),
         _steps(output, facts),
@@ -66,9 +66,20 @@ def _picture(output: Path, proof: Proof, name: str) -> list[str]:
     return ["", f"![{CAPTIONS.get(name, name)}]({_picture_path(output, name).name})"]
 
 
-def _head(output: Path, facts: dict[str, Any], objections: Sequence[str]) -> str:
+def _verdict(proof: Proof) -> list[str]:
+    lines = ["**Accepted**: no proof objects."]
+    if proof.facts["deterministic"]["steps"] is None:
+        lines = ["**Accepted** on its calibration windows; not scored on steps (give EVALUATE=…)."]
+    if proof.objections:
+        lines = ["**Objections**", "", *(f"- {line}" for line in proof.objections)]
+    if proof.warnings:
+        lines += ["", "**Warnings**", "", *(f"- {line}" for line in proof.warnings)]
+    return lines
+
+
+def _head(output: Path, facts: dict[str, Any], proof: Proof) -> str:
     model = facts["model"]
-    verdict = ["**Accepted**: no proof objects."] if not objections else ["**Objections**", ""]
+    calibration = {key: value for key, value in model["calibration"].items() if key != "warnings"}
     rows = [
         ("model", f"{model['name']}, from `{model['keras_file']}`"),
         ("file", f"`{output.name}`, SHA-256 `{next(iter(facts['variants'].values()))['sha256']}`"),
@@ -83,10 +94,10 @@ def _head(output: Path, facts: dict[str, Any], objections: Sequence[str]) -> str
         ("output", f"{model['output']}, threshold {model['threshold']:g}"),
         ("parameters", f"{model['parameters']:,}"),
         ("Keras file", f"SHA-256 `{model['keras_sha256']}`"),
-        ("calibration", f"SHA-256 `{model['calibration_sha256']}`; {_plain(model['calibration'])}"),
+        ("calibration", f"SHA-256 `{model['calibration_sha256']}`; {_plain(calibration)}"),
         ("made with", _plain(model["converter_versions"])),
     ]
-    lines = [f"# {output.name}", "", *verdict, *(f"- {line}" for line in objections), "", *_table(("", ""), rows)]
+    lines = [f"# {output.name}", "", *_verdict(proof), "", *_table(("", ""), rows)]
     lines += ["", _from(f"make convert MODEL={model['keras_file']} CALIBRATION=… OUTPUT={output.name} [EVALUATE=…]")]
     lines += [
         "",

@@ -17,6 +17,8 @@ from edge.types import IMU_CHANNELS
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edge.types import FloatArray
+
 UNITS = {name: "m/s^2" if name.startswith("acc") else "rad/s" for name in IMU_CHANNELS}
 OUTPUTS = ("per_sample_probability", "window_probability", "start_end_classes")
 STEP_CLASSES = ("step", "start")
@@ -61,6 +63,16 @@ class Spec:
     def columns(self) -> list[int]:
         """Indices of the model's channels in an `imu` array."""
         return [IMU_CHANNELS.index(name) for name in self.channels]
+
+    @property
+    def step_class(self) -> int:
+        """Column of the last axis that holds the probability of a step; the same as on the device."""
+        return next((number for number, name in enumerate(self.classes) if name in STEP_CLASSES), 0)
+
+    def column(self, answers: FloatArray, number: int) -> FloatArray:
+        """Return one class of a model's answers [n, …], or all of them where it has but one, as a flat array."""
+        flat: FloatArray = answers.reshape(-1, max(1, len(self.classes)))[:, number]
+        return flat
 
 
 KEYS = {entry.name for entry in fields(Spec)} - {"offset", "scale", "gate"}

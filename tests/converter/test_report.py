@@ -79,7 +79,13 @@ MODEL = {
 LAYER = {"name": "stem", "operator": "CONV_2D", "low": 0, "high": 7, "seen_low": 0, "seen_high": 7, "saturated": 0.0125}
 
 
-def proof_of(*, steps: Any = STEPS, runtimes: Any = (LOADED,), objections: tuple[str, ...] = ()) -> Proof:
+def proof_of(
+    *,
+    steps: Any = STEPS,
+    runtimes: Any = (LOADED,),
+    objections: tuple[str, ...] = (),
+    warnings: tuple[str, ...] = (),
+) -> Proof:
     facts = {
         "schema": 1,
         "deterministic": {"model": MODEL, "variants": {"int8": VARIANT}, "layers": [LAYER], "steps": steps},
@@ -90,7 +96,7 @@ def proof_of(*, steps: Any = STEPS, runtimes: Any = (LOADED,), objections: tuple
         },
         "objections": list(objections),
     }
-    return Proof(facts, list(objections), {"walk": b"\x89PNG walk"})
+    return Proof(facts, list(objections), {"walk": b"\x89PNG walk"}, list(warnings))
 
 
 def text_of(proof: Proof) -> str:
@@ -138,6 +144,17 @@ def test_objections_stand_at_the_top() -> None:
     text = text_of(proof_of(objections=("int8 loses 13 points",)))
     assert text.index("- int8 loses 13 points") < text.index("| model |")
     assert "Accepted" not in text
+
+
+def test_a_file_that_was_not_scored_on_steps_is_not_called_more_than_it_is() -> None:
+    assert "**Accepted**: no proof objects" in text_of(proof_of())
+    verdict = text_of(proof_of(steps=None)).splitlines()[2]
+    assert verdict == "**Accepted** on its calibration windows; not scored on steps (give EVALUATE=…)."
+
+
+def test_warnings_stand_at_the_top() -> None:
+    text = text_of(proof_of(warnings=("the calibration set is small",)))
+    assert text.index("- the calibration set is small") < text.index("| model |")
 
 
 def test_what_was_not_tested_is_said_and_not_passed() -> None:

@@ -1,0 +1,32 @@
+"""Models that convert and must not pass in silence; `python -m tests.converter.odd_models FOLDER` writes them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import layers
+
+SHAPE = (64, 6)
+
+
+def net(*, dead: bool = False) -> Any:
+    """Return a small convolutional net with random weights, or with none but zeros."""
+    keras.utils.set_random_seed(3)
+    body = [layers.Conv1D(8, 5, activation="relu"), layers.GlobalAveragePooling1D()]
+    model = keras.Sequential([keras.Input(SHAPE), *body, layers.Dense(1, activation="sigmoid")])
+    if dead:
+        model.set_weights([0 * weight for weight in model.get_weights()])
+    return model
+
+
+def main(folder: Path) -> None:
+    """Write them all."""
+    net().save(folder / "small.keras")
+    net(dead=True).save(folder / "dead.keras")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
