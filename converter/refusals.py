@@ -26,7 +26,7 @@ NO_INT8 = {
     **dict.fromkeys(("StringLookup", "TextVectorization", "CategoryEncoding", "IntegerLookup", "Hashing"), _TEXT),
     **dict.fromkeys(("Embedding", "Discretization", "HashedCrossing"), _TEXT),
     **dict.fromkeys(("STFTSpectrogram", "MelSpectrogram"), f"{_FLOATING}; learn the filters with Conv1D"),
-    "Lambda": "write it with keras layers (Rescaling, Reshape, Add, Multiply, Cropping1D): its code is not in the file",
+    "Lambda": "write it with keras layers (Rescaling, Reshape, Add, Multiply, Cropping1D): its code is never run here",
     **dict.fromkeys(
         ("TFOpLambda", "SlicingOpLambda"), "save it with that Keras as a SavedModel folder and convert that"
     ),

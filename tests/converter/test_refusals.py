@@ -20,8 +20,14 @@ REFUSALS = {
     "gru.keras": ("layer 'memory' (GRU)", "cannot become int8", "use dilated causal Conv1D"),
     "lstm.h5": ("layer 'memory' (Bidirectional)", "use dilated causal Conv1D"),
     "gru_graph": ("loop", "use dilated causal Conv1D"),
+    "writes": ("(WriteFile) reaches files", "none of it was run"),
+    "reads": ("(ReadFile) reaches files",),
+    "globs": ("(MatchingFiles) reaches files",),
+    "prints": ("(PrintV2) reaches files",),
+    "saves": ("(SaveV2) reads or writes checkpoints outside of the folder's own saver",),
+    "pythons": ("(EagerPyFunc) reaches files",),
     "upsampling.keras": ("layer 'up' (UpSampling1D)", "answer at the lower rate"),
-    "lambda.keras": ("layer 'doubled' (Lambda)", "write it with keras layers"),
+    "lambda.keras": ("layer 'doubled' (Lambda)", "write it with keras layers", "never run here"),
     "custom.keras": ("layer 'mine' (Mine)", "build the model from keras.layers"),
     "custom.h5": ("Mine", "build it from keras.layers"),
     "norm.keras": ("layer 'norm' (LayerNormalization)", "BatchNormalization"),
@@ -66,6 +72,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, subprocess.Comp
     with ThreadPoolExecutor(2) as pool:
         found = dict(zip(REFUSALS, pool.map(tried, REFUSALS), strict=True))
     assert not list(folder.glob("y.*")), "something was written"
+    assert not list(folder.glob("written*")), "a model's own code was run"
     return found
 
 
