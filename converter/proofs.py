@@ -17,7 +17,6 @@ from converter.keras_steps import keras_steps
 from converter.layers import layer_ranges
 from converter.lifeless import lifeless
 from converter.pictures import Walk, draw
-from converter.report import write_report
 from converter.runtime_proof import oldest, runtime_objections, runtime_rows, state_pairs
 from converter.verify import Int8Model
 from edge.manifest import embedded_manifest, parse_manifest
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from converter.keras_steps import KerasSteps
     from converter.spec import Spec
     from edge.types import FloatArray
-
-__all__ = ["Evidence", "Proof", "prove", "write_report"]
 
 LAYER_WINDOWS = 40
 WALK_S = 12.0

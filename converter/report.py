@@ -30,15 +30,16 @@ STEP_COLUMNS = (
 )
 
 
-def write_report(output: Path, proof: Proof) -> None:
-    """Write NAME.report.md, NAME.report.json and a NAME.report-*.png for each picture; old pictures are removed."""
-    for old in output.parent.glob(f"{output.stem}.report-*.png"):
-        old.unlink()
-    for name, png in proof.pictures.items():
-        _picture_path(output, name).write_bytes(png)
+def rendered(output: Path, proof: Proof) -> dict[str, bytes]:
+    """Return, by name, the files of the report: NAME.report-*.png for each picture, NAME.report.json, NAME.report.md.
+
+    Raises ValueError for a number that JSON does not know.
+    """
+    files = {_picture_path(output, name).name: png for name, png in proof.pictures.items()}
     text = json.dumps(proof.facts, indent=2, ensure_ascii=False, allow_nan=False)
-    output.with_suffix(".report.json").write_text(text + "\n", encoding="utf-8")
-    output.with_suffix(".report.md").write_text(markdown(output, proof), encoding="utf-8")
+    files[output.with_suffix(".report.json").name] = f"{text}\n".encode()
+    files[output.with_suffix(".report.md").name] = markdown(output, proof).encode()
+    return files
 
 
 def markdown(output: Path, proof: Proof) -> str:

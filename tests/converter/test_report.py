@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from converter.proofs import Proof
-from converter.report import markdown, write_report
+from converter.report import markdown, rendered
 from tests.converter.conftest import ROOT
 
 DIFFERENCE = {"frames": 100, "mean": 0.004, "largest": 0.03, "disagreement": 0.02, "histogram": [0, 100]}
@@ -175,25 +175,19 @@ def test_a_float_variant_is_called_one() -> None:
     assert "accepts int8 only" in text_of(proof)
 
 
-def test_files_are_written_and_old_pictures_go(tmp_path: Path) -> None:
-    output = tmp_path / "mine.tflite"
-    stale, other = tmp_path / "mine.report-old.png", tmp_path / "other.report-walk.png"
-    for path in (stale, other):
-        path.write_bytes(b"x")
+def test_every_file_of_the_report_is_rendered() -> None:
     proof = proof_of()
-    write_report(output, proof)
-    assert not stale.exists()
-    assert other.exists()
-    assert (tmp_path / "mine.report-walk.png").read_bytes() == b"\x89PNG walk"
-    assert json.loads((tmp_path / "mine.report.json").read_text(encoding="utf-8")) == proof.facts
-    text = (tmp_path / "mine.report.md").read_text(encoding="utf-8")
-    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    assert pictures == ["mine.report-walk.png"]
-    assert str(tmp_path) not in text
+    files = rendered(Path("somewhere/mine.tflite"), proof)
+    assert set(files) == {"mine.report-walk.png", "mine.report.json", "mine.report.md"}
+    assert files["mine.report-walk.png"] == b"\x89PNG walk"
+    assert json.loads(files["mine.report.json"]) == proof.facts
+    text = files["mine.report.md"].decode()
+    assert re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text) == ["mine.report-walk.png"]
+    assert "somewhere" not in text
 
 
-def test_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_number_that_is_none_is_refused() -> None:
     proof = proof_of()
     proof.facts["measured"]["machine"] = float("nan")
     with pytest.raises(ValueError, match="JSON"):
-        write_report(tmp_path / "mine.tflite", replace(proof, pictures={}))
+        rendered(Path("mine.tflite"), replace(proof, pictures={}))
