@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from edge import strict_yaml
 from edge.bouts import Gate
 from edge.errors import UsageError
 from edge.manifest import MAX_BACKFILL_S, WALKING_CLASS
@@ -88,14 +89,15 @@ def load_spec(path: Path) -> Spec:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """Read a spec that may leave keys out; raises UsageError when it is not YAML or holds an unknown key."""
+    """Read a spec that may leave keys out; raises UsageError for what is not YAML, and a key unknown or there twice."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document, faults = strict_yaml.parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot read the spec ({error.strerror}); name one with --spec") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        first_line = str(error).splitlines()[0]
-        raise UsageError(f"{path}: is not YAML ({first_line}); models/step.yaml is an example") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: is no text in UTF-8 ({error.reason}); models/step.yaml is an example") from error
+    if faults:
+        raise UsageError(f"{path}: {faults[0]}; models/step.yaml is an example")
     if not isinstance(document, dict):
         raise UsageError(f"{path}: holds no keys; models/step.yaml is an example")
     unknown = sorted(set(map(str, document)) - KEYS)
