@@ -14,7 +14,7 @@ from converter.errors import ConversionError
 from converter.inspect_command import inspect
 from converter.options import default_calibration, document_of, parser, spec_path
 from converter.variants import parse_variants
-from edge.errors import FootfallError, UsageError
+from edge.errors import FootfallError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from converter.convert import Converted
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(name, signal.default_int_handler)
     try:
         if given[:1] == ["inspect"]:
-            print(inspect(_file_to_inspect(given[1:])))
+            _inspect(_file_to_inspect(given[1:]))
         else:
             _run(parser().parse_args(given))
     except FootfallError as error:
@@ -49,6 +49,13 @@ def main(arguments: list[str] | None = None) -> int:
 def _say(problem: object, code: int) -> int:
     print(f"footfall-convert: {problem}", file=sys.stderr)
     return code
+
+
+def _inspect(path: Path) -> None:
+    found = inspect(path)
+    print(found.text)
+    if found.damage is not None:
+        raise ModelError(f"{path}: {found.damage}")
 
 
 def _file_to_inspect(arguments: list[str]) -> Path:
