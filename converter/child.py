@@ -59,7 +59,7 @@ def _run(command: list[str], complaints: Path, model: str, timeout_s: float) -> 
     began_s = time.monotonic()
     with (
         complaints.open("wb") as stderr,
-        subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE, stderr=stderr) as child,
+        subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=stderr) as child,
     ):
         timer = threading.Timer(timeout_s, child.kill)
         timer.start()
@@ -78,7 +78,8 @@ def _run(command: list[str], complaints: Path, model: str, timeout_s: float) -> 
     return code
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Return the surroundings for a process of this project: it finds the same packages and keeps TensorFlow quiet."""
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     quiet |= {"PYTHONHASHSEED": "0", "KERAS_BACKEND": "tensorflow"}
     paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])

@@ -11,6 +11,7 @@ from converter.child import TIMEOUT_S
 from converter.errors import ConversionError
 from converter.manifest import build_manifest, embed, self_test, to_json
 from converter.output import check_output, put
+from converter.prepare import check_prepares
 from converter.proofs import Evidence, Proof, prove
 from converter.quantize import Quantized, quantize
 from converter.ranges import state_tensors
@@ -92,6 +93,7 @@ def unproven(model: Path, spec: Path, calibration: Path) -> bytes:
 
 def _manifest(quantized: Quantized, variant: str, keras_sha256: str) -> dict[str, Any]:
     flatbuffer = quantized.flatbuffers[variant]
+    check_prepares(flatbuffer, variant)
     state = state_tensors(flatbuffer, quantized.spec.state)
     converted = Int8Model(flatbuffer, [(pair["input"], pair["output"]) for pair in state])
     return build_manifest(

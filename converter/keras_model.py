@@ -5,7 +5,10 @@ Imported by the child process alone: it needs TensorFlow.
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -13,16 +16,17 @@ import numpy as np
 import tensorflow as tf
 
 from converter.saved_model import load_saved_model
-from converter.sources import AGAIN, SAVED_MODEL
+from converter.sources import AGAIN, HDF5, KERAS, SAVED_MODEL
 from converter.tensors import ModelTensors, Port, check_ports, signal_shape
 from edge.errors import ModelError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from edge.types import FloatArray
 
 TRIALS = 4
+SUFFIXES = {KERAS: (".keras",), HDF5: (".h5", ".hdf5")}
 MAX_PARAMETERS = 8_000_000
 LOAD_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, ImportError, NotImplementedError)
 
@@ -95,7 +99,8 @@ def load(path: Path, found: str) -> LoadedModel:
         if found == SAVED_MODEL:
             model, outputs = load_saved_model(path)
         else:
-            model = keras.saving.load_model(path, custom_objects=KERAS_2, compile=False)
+            with _rightly_named(path, found) as named:
+                model = keras.saving.load_model(named, custom_objects=KERAS_2, compile=False)
             outputs = getattr(model, "output_names", [])
     except LOAD_ERRORS as error:
         if isinstance(error, ModelError):
@@ -104,6 +109,19 @@ def load(path: Path, found: str) -> LoadedModel:
         raise ModelError(f"{path}: {known}; {_way_out(error)}") from error
     _check_weights(path, model)
     return LoadedModel(path, model, tuple(outputs))
+
+
+@contextmanager
+def _rightly_named(path: Path, found: str) -> Iterator[Path]:
+    """Yield a path whose suffix says what the file is: Keras goes by that alone."""
+    suffixes = SUFFIXES[found]
+    if path.suffix in suffixes:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="footfall-model-") as folder:
+        link = Path(folder, f"model{suffixes[0]}")
+        link.symlink_to(path.resolve())
+        yield link
 
 
 def fix(loaded: LoadedModel, *, window_samples: int | None, state: tuple[tuple[str, str], ...]) -> FixedModel:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
+from converter.quantize import keras_answers
 from edge.recording import save_npz
 from emulator.gait import simulate_walk
 from tests.converter.conftest import ROOT, SHIPPED
@@ -49,3 +51,19 @@ def test_a_dead_model_is_told_to_be_one(folder: Path, tmp_path: Path) -> None:
     report = output.with_suffix(".report.md").read_text(encoding="utf-8")
     assert "it finds no step" in report
     assert "not scored on steps" in report
+
+
+@pytest.mark.parametrize("name", ["zip.h5", "zip", "hdf5.keras"])
+def test_a_model_is_what_it_holds_whatever_its_name(folder: Path, name: str) -> None:
+    def answers(model: Path) -> Any:
+        return keras_answers(model, np.random.default_rng(0).normal(0, 3, (5, 64, 6)).astype(np.float32))
+
+    assert np.array_equal(answers(folder / name), answers(folder / "small.keras"))
+
+
+def test_an_input_range_that_no_runtime_can_prepare_is_one_line(folder: Path, tmp_path: Path) -> None:
+    options = ("--calibration", folder / "walks", "--output", tmp_path / "y.tflite")
+    done = convert("--model", SHIPPED, "--input-range=-1e30,1e30", *options)
+    assert done.returncode == 1, done.stderr
+    assert "cannot prepare the int8 file" in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
