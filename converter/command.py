@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from converter.convert import convert
 from converter.errors import ConversionError
 from converter.inspect_command import inspect
-from converter.options import default_calibration, document_of, parser, spec_path
+from converter.options import command_of, default_calibration, document_of, parser, spec_path
 from converter.variants import parse_variants
 from edge.errors import FootfallError, ModelError, UsageError
 
@@ -40,8 +40,13 @@ def run(given: list[str]) -> int:
 
 
 def _say(problem: object, code: int) -> int:
-    print(f"footfall-convert: {problem}", file=sys.stderr)
+    print(f"footfall-convert: {printable(str(problem))}", file=sys.stderr)
     return code
+
+
+def printable(text: str) -> str:
+    """Return text as one line: names in it come from files, and could end the line or steer the terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _inspect(path: Path) -> None:
@@ -76,14 +81,15 @@ def _convert(options: argparse.Namespace) -> None:
             evaluate=options.evaluate,
             force=options.force,
             timeout_s=options.timeout,
+            command=command_of(options),
         )
     )
 
 
 def _report(done: Converted) -> None:
     for sentence in done.assumptions:
-        print(f"assumed: {sentence}")
+        print(f"assumed: {printable(sentence)}")
     for sentence in done.warnings:
-        print(f"footfall-convert: warning: {sentence}", file=sys.stderr)
+        print(f"footfall-convert: warning: {printable(sentence)}", file=sys.stderr)
     for file in done.files:
         print(f"{file.path}  {file.variant}  {file.size_bytes} bytes  sha256 {file.sha256}")

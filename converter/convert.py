@@ -61,12 +61,14 @@ def convert(
     evaluate: Path | None = None,
     force: bool = False,
     timeout_s: float = TIMEOUT_S,
+    command: str = "",
 ) -> Converted:
     """Write OUTPUT (and OUTPUT.VARIANT.tflite), their manifests `.json`, and OUTPUT's `.report.md`/`.json`.
 
     document: what the spec file and the command line say about the model; where: the spec file's name. evaluate:
-    labelled recordings, or None. force: write in spite of objections, and over a foreign NAME.json. Raises a
-    FootfallError for bad input and ConversionError when the work fails; then nothing is written, otherwise all is.
+    labelled recordings, or None. command: what makes these files again, for the report. force: write in spite of
+    objections, and over a foreign NAME.json. Raises a FootfallError for bad input and ConversionError when the work
+    fails; then nothing is written, otherwise all is.
     """
     check_output(output, variants, force=force)
     quantized = quantize(model, document, calibration, variants=variants, where=where, timeout_s=timeout_s)
@@ -77,7 +79,7 @@ def convert(
     if proof.objections and not force:
         raise ConversionError(f"{model}: {'; '.join(proof.objections)}; nothing was written (--force writes it anyway)")
     models = {variant_path(output, one.variant).name: one for one in reversed(evidence)}
-    files = rendered(output, proof)
+    files = rendered(output, proof, command)
     files |= {f"{Path(name).stem}.json": _text(manifests[one.variant]) for name, one in models.items()}
     files |= {name: one.flatbuffer for name, one in models.items()}
     put(output, files, lambda folder: _accept(folder, models))

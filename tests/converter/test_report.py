@@ -99,8 +99,13 @@ def proof_of(
     return Proof(facts, list(objections), {"walk": b"\x89PNG walk"}, list(warnings))
 
 
-def text_of(proof: Proof) -> str:
-    return markdown(Path("models/mine.tflite"), proof)
+def text_of(proof: Proof, command: str = "") -> str:
+    return markdown(Path("models/mine.tflite"), proof, command)
+
+
+def test_the_command_is_the_one_that_was_given() -> None:
+    text = text_of(proof_of(), "make convert MODEL=mine.keras ARGS='--window=48'")
+    assert text.count("From: `make convert MODEL=mine.keras ARGS='--window=48'`") == 4
 
 
 def test_every_section_names_its_command() -> None:
