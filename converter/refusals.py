@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 _MEMORY = "use dilated causal Conv1D layers, or a streaming model whose state is an input and an output (--state)"
 _UPSAMPLING = "answer at the lower rate (fewer frames per window), or keep the rate: pooling with strides=1"
-_SCALING = "put the constants into the spec (normalization) or use keras.layers.Rescaling"
 _FLOATING = "its arithmetic has no int8 kernel"
-_STATISTICS = "use BatchNormalization, which folds into the weights"
+_STATISTICS = (
+    "its statistics of each window stay float32 (NEG, SQUARE); use BatchNormalization, which folds into weights"
+)
 _SMOOTH = "use relu, leaky_relu, swish or tanh"
 _TEXT = "feed accelerations and angular rates as numbers"
 NO_INT8 = {
@@ -31,7 +32,6 @@ NO_INT8 = {
         ("TFOpLambda", "SlicingOpLambda"), "save it with that Keras as a SavedModel folder and convert that"
     ),
     "TFSMLayer": "convert the SavedModel it wraps: --model FOLDER",
-    "Normalization": _SCALING,
     **dict.fromkeys(("LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization"), _STATISTICS),
     "ELU": _SMOOTH,
 }

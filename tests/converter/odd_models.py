@@ -12,10 +12,10 @@ from keras import layers
 SHAPE = (64, 6)
 
 
-def net(*, dead: bool = False) -> Any:
+def net(*first: Any, dead: bool = False) -> Any:
     """Return a small convolutional net with random weights, or with none but zeros."""
     keras.utils.set_random_seed(3)
-    body = [layers.Conv1D(8, 5, activation="relu"), layers.GlobalAveragePooling1D()]
+    body = [*first, layers.Conv1D(8, 5, activation="relu"), layers.GlobalAveragePooling1D()]
     model = keras.Sequential([keras.Input(SHAPE), *body, layers.Dense(1, activation="sigmoid")])
     if dead:
         model.set_weights([0 * weight for weight in model.get_weights()])
@@ -28,6 +28,8 @@ def main(folder: Path) -> None:
     for name, written in {"zip.h5": "small.keras", "zip": "small.keras", "hdf5.keras": "small.h5"}.items():
         net().save(folder / written)
         (folder / name).write_bytes((folder / written).read_bytes())
+    scaling = layers.Normalization(mean=[0, 0, 5, 0, 0, 0], variance=[40, 40, 40, 2, 2, 2])
+    net(scaling).save(folder / "normalised.keras")
     net(dead=True).save(folder / "dead.keras")
 
 

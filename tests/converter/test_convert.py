@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from converter.quantize import keras_answers
+from converter.verify import operators
 from edge.recording import save_npz
 from emulator.gait import simulate_walk
 from tests.converter.conftest import ROOT, SHIPPED
@@ -67,3 +68,11 @@ def test_an_input_range_that_no_runtime_can_prepare_is_one_line(folder: Path, tm
     assert done.returncode == 1, done.stderr
     assert "cannot prepare the int8 file" in done.stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_normalization_layer_becomes_two_integer_operators(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "y.tflite"
+    done = convert("--model", folder / "normalised.keras", "--calibration", folder / "walks", "--output", output)
+    assert done.returncode == 0, done.stderr
+    found = operators(output.read_bytes())
+    assert (found["SUB"], found["MUL"]) == (1, 1)
