@@ -22,6 +22,16 @@ def net(*first: Any, dead: bool = False) -> Any:
     return model
 
 
+def shy() -> Any:
+    """Return a net with an answer per frame that sees four frames ahead, but wakes for large values only."""
+    asleep = {
+        "kernel_initializer": keras.initializers.Constant(0.1),
+        "bias_initializer": keras.initializers.Constant(-10),
+    }
+    body = [layers.Conv1D(4, 9, padding="same", activation="relu", **asleep), layers.Conv1D(1, 1, activation="sigmoid")]
+    return keras.Sequential([keras.Input((64, 3)), *body])
+
+
 def main(folder: Path) -> None:
     """Write them all."""
     net().save(folder / "small.keras")
@@ -30,6 +40,7 @@ def main(folder: Path) -> None:
         (folder / name).write_bytes((folder / written).read_bytes())
     scaling = layers.Normalization(mean=[0, 0, 5, 0, 0, 0], variance=[40, 40, 40, 2, 2, 2])
     net(scaling).save(folder / "normalised.keras")
+    shy().save(folder / "shy.keras")
     net(dead=True).save(folder / "dead.keras")
 
 

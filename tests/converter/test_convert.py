@@ -76,3 +76,10 @@ def test_a_normalization_layer_becomes_two_integer_operators(folder: Path, tmp_p
     assert done.returncode == 0, done.stderr
     found = operators(output.read_bytes())
     assert (found["SUB"], found["MUL"]) == (1, 1)
+
+
+def test_what_an_answer_sees_is_found_behind_a_relu_that_sleeps(folder: Path, tmp_path: Path) -> None:
+    options = ("--calibration", folder / "walks", "--output", tmp_path / "y.tflite", "--force")
+    done = convert("--model", folder / "shy.keras", *options)
+    assert done.returncode == 0, done.stderr
+    assert "lookahead_samples 4 (an answer depends on 4 later frames)" in done.stdout
