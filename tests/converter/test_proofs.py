@@ -13,6 +13,7 @@ from converter.flatfile import read_flatbuffer
 from converter.layers import layer_ranges
 from converter.proofs import Evidence, prove
 from converter.verify import Int8Model
+from edge.bouts import Gate
 from edge.errors import ModelError
 from tests.converter.proving import evidence_of, with_float_output, with_other_weight, with_spec
 
@@ -112,6 +113,32 @@ def test_each_class_of_a_softmax_head_has_its_own_figures(honest: Evidence) -> N
     assert list(found) == list(classes.classes)
     assert found["step"]["mean"] > 0.25
     assert found["a"]["mean"] < 0.01
+
+
+def test_a_lost_step_class_is_not_hidden_by_the_other_classes(honest: Evidence) -> None:
+    floats = honest.floats.copy()
+    floats[:, 2] += np.float32(0.08)
+    named = replace(honest, spec=with_spec(honest.spec, classes=("a", "b", "step", "d", "e")), floats=floats)
+    assert float(np.abs(floats - honest.floats).mean()) < 0.02, "over all classes together it would pass"
+    (objection,) = objections_to(named)
+    assert objection.startswith("int8 and Keras differ: mean difference 0.0")
+    assert facts_of(named)["against_keras"]["frames"] == len(floats)
+
+
+def test_the_other_classes_cannot_fail_the_step_class(honest: Evidence) -> None:
+    floats = honest.floats.copy()
+    floats[:, 3] += np.float32(0.4)
+    named = replace(honest, spec=with_spec(honest.spec, classes=("a", "b", "step", "d", "e")), floats=floats)
+    assert objections_to(named) == []
+
+
+def test_a_gate_that_opens_otherwise_than_in_keras_is_caught_too(honest: Evidence) -> None:
+    gate = Gate(on=0.9, off=0.5, backfill_s=4.0)
+    walks = with_spec(honest.spec, classes=("a", "b", "step", "walking", "e"), gate=gate)
+    floats = honest.floats.copy()
+    floats[:, 3] += np.float32(0.4)
+    (objection,) = objections_to(replace(honest, spec=walks, floats=floats))
+    assert "differ about walking: mean difference" in objection
 
 
 def test_layers_at_their_limit_are_counted(shipped_flatbuffer: bytes) -> None:
