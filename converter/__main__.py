@@ -1,92 +1,25 @@
-"""`footfall-convert`: a Keras model in, a proven int8 `.tflite` with its manifest out."""
+"""`footfall-convert`: the door to `converter.command`, so thin that Ctrl-C finds somebody to catch it at once."""
 
 from __future__ import annotations
 
-import argparse
-import os
 import signal
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from converter.convert import convert
-from converter.errors import ConversionError
-from converter.inspect_command import inspect
-from converter.options import default_calibration, document_of, parser, spec_path
-from converter.variants import parse_variants
-from edge.errors import FootfallError, UsageError
-
-if TYPE_CHECKING:
-    from converter.convert import Converted
+STOPPED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns 0, 1 (the work failed) or 2 (bad usage or input file)."""
-    given = sys.argv[1:] if arguments is None else arguments
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        # As Ctrl-C does: the TensorFlow process and the scratch folders go with this one.
-        signal.signal(name, signal.default_int_handler)
+    """Run the command line; returns 0, 1 (the work failed), 2 (bad usage or input file) or 130 (stopped)."""
     try:
-        if given[:1] == ["inspect"]:
-            print(inspect(_file_to_inspect(given[1:])))
-        else:
-            _run(parser().parse_args(given))
-    except FootfallError as error:
-        return _say(error, 2)
-    except ConversionError as error:
-        return _say(error, 1)
-    except BrokenPipeError:
-        # `footfall-convert inspect FILE | head`: the reader has seen enough, and Python must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        return _say(f"{error.filename or 'the system'}: {error.strerror}", 1)
+        for name in (signal.SIGTERM, signal.SIGHUP):
+            # As Ctrl-C does: the TensorFlow process and the scratch folders go with this one.
+            signal.signal(name, signal.default_int_handler)
+        from converter import command  # noqa: PLC0415 - half a second of imports, in which Ctrl-C must not be a traceback
+
+        return command.run(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:
-        return _say("stopped; nothing was written", 130)
-    return 0
-
-
-def _say(problem: object, code: int) -> int:
-    print(f"footfall-convert: {problem}", file=sys.stderr)
-    return code
-
-
-def _file_to_inspect(arguments: list[str]) -> Path:
-    made = argparse.ArgumentParser(prog="footfall-convert inspect", description="What a .tflite holds.")
-    made.add_argument("file", type=Path, metavar="FILE.tflite")
-    file: Path = made.parse_args(arguments).file
-    return file
-
-
-def _run(options: argparse.Namespace) -> None:
-    model: Path = options.model
-    output: Path = options.output or model.with_suffix(".tflite")
-    if output.suffix != ".tflite":
-        raise UsageError(f"--output is {output}; allowed: a name that ends in .tflite")
-    if not output.parent.is_dir():
-        raise UsageError(f"--output is {output}, but there is no folder {output.parent}; create it first")
-    _report(
-        convert(
-            model,
-            calibration=options.calibration or default_calibration(),
-            output=output,
-            document=document_of(options),
-            where=str(spec_path(options) or model),
-            variants=parse_variants(options.variants),
-            evaluate=options.evaluate,
-            force=options.force,
-            timeout_s=options.timeout,
-        )
-    )
-
-
-def _report(done: Converted) -> None:
-    for sentence in done.assumptions:
-        print(f"assumed: {sentence}")
-    for sentence in done.warnings:
-        print(f"footfall-convert: warning: {sentence}", file=sys.stderr)
-    for file in done.files:
-        print(f"{file.path}  {file.variant}  {file.size_bytes} bytes  sha256 {file.sha256}")
+        print("footfall-convert: stopped; nothing was written", file=sys.stderr)
+        return STOPPED
 
 
 if __name__ == "__main__":

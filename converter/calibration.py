@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -12,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from converter.dataset import role
+from converter.headings import scalars
 from converter.rotation import random_rotations
 from edge.errors import RecordingError
 from edge.recording import Recording, find_recordings, load
+from edge.recording_checks import RATE_RANGE_HZ
 from edge.signal import Resampler
 from edge.types import SampleBatch
 
@@ -28,7 +29,7 @@ WINDOWS = 200
 """More bring nothing: with 300 to 1000 the shipped model differs from Keras by 0.008 to 0.009, with 200 by 0.008."""
 SEED = 20
 MARGIN_S = 0.3
-"""Raw time around a window that the resampler's kernel needs."""
+"""Raw time around a window, at least; `_margin_s` knows what the resampler's kernel needs."""
 ATTEMPTS_PER_WINDOW = 4
 UNNAMED = "recordings"
 RECENT = 48
@@ -133,29 +134,21 @@ def strata(root: Path) -> dict[str, list[Path]]:
 
 
 def _heading(path: Path) -> tuple[str, ...]:
-    """Return data set, subject and placement, without reading the samples where the format allows."""
+    """Return data set, subject and placement."""
     keys = ("dataset", "subject", "placement")
-    if path.suffix != ".npz":
+    found = scalars(path, keys)
+    if found is None:
         recording = _load(path)
         return recording.dataset, recording.subject, recording.placement
-    with _archive(path) as archive:
-        return tuple(str(archive[key]) if key in archive.files else "" for key in keys)
+    return tuple(str(found.get(key, "")) for key in keys)
 
 
 def _rate_hz(path: Path) -> float:
-    if path.suffix != ".npz":
-        return _load(path).sampling_rate_hz
-    with _archive(path) as archive:
-        return float(archive["fs"]) if "fs" in archive.files else _load(path).sampling_rate_hz
-
-
-def _archive(path: Path) -> Any:
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise RecordingError(f"{path}: cannot be read as .npz ({error}); fetch it again (make data)") from error
-    # A lone array is no archive; `load` says so in full.
-    return archive if hasattr(archive, "files") else load(path)
+    low_hz, high_hz = RATE_RANGE_HZ
+    found = (scalars(path, ("fs",)) or {}).get("fs")
+    if isinstance(found, (int, float)) and low_hz <= found <= high_hz:
+        return float(found)
+    return _load(path).sampling_rate_hz
 
 
 @lru_cache(maxsize=RECENT)
@@ -167,10 +160,11 @@ def _try(drawn: _Draw, path: Path, spec: Spec, frames: int, rng: np.random.Gener
     """Draw one slice from a recording into `drawn`; False if it is too short or lacks a channel there."""
     recording = _load(path)
     rate_hz = recording.sampling_rate_hz
-    needed = int(np.ceil((frames / spec.sampling_rate_hz + 2 * MARGIN_S) * rate_hz))
+    margin_s = _margin_s(spec, rate_hz)
+    needed = int(np.ceil((frames / spec.sampling_rate_hz + 2 * margin_s) * rate_hz))
     if len(recording.imu) < needed:
         return False
-    start, activity = _place(recording, needed, rng)
+    start, activity = _place(recording, needed, margin_s, rng)
     raw = recording.imu[start : start + needed]
     if not np.isfinite(raw[:, spec.columns]).all():
         drawn.lacking.add(path)
@@ -183,12 +177,12 @@ def _try(drawn: _Draw, path: Path, spec: Spec, frames: int, rng: np.random.Gener
     return True
 
 
-def _place(recording: Recording, needed: int, rng: np.random.Generator) -> tuple[int, str]:
+def _place(recording: Recording, needed: int, margin_s: float, rng: np.random.Generator) -> tuple[int, str]:
     """Return where a slice begins and the activity at its end; every activity of a recording is equally likely."""
     last = len(recording.imu) - needed
     if recording.activity is None:
         return int(rng.integers(last + 1)), "unknown"
-    margin = int(MARGIN_S * recording.sampling_rate_hz)
+    margin = int(margin_s * recording.sampling_rate_hz)
     codes = recording.activity[needed - 1 - margin : needed - margin + last]
     code = int(rng.choice(np.unique(codes)))
     known = 0 <= code < len(recording.activity_names)
@@ -197,13 +191,21 @@ def _place(recording: Recording, needed: int, rng: np.random.Generator) -> tuple
 
 
 def _frames(raw: FloatArray, rate_hz: float, spec: Spec, frames: int) -> FloatArray:
-    resampler = Resampler(sampling_rate_hz=spec.sampling_rate_hz, source_rate_hz=rate_hz, columns=spec.columns)
-    return resampler.push(SampleBatch(np.arange(len(raw)) / rate_hz, raw)).data[-frames:]
+    return _resampler(spec, rate_hz).push(SampleBatch(np.arange(len(raw)) / rate_hz, raw)).data[-frames:]
+
+
+def _resampler(spec: Spec, rate_hz: float) -> Resampler:
+    return Resampler(sampling_rate_hz=spec.sampling_rate_hz, source_rate_hz=rate_hz, columns=spec.columns)
+
+
+def _margin_s(spec: Spec, rate_hz: float) -> float:
+    """Return the raw time needed on either side of a window: a slow model's kernel is wider than MARGIN_S."""
+    return max(MARGIN_S, _resampler(spec, rate_hz).half_width_s + 1 / spec.sampling_rate_hz)
 
 
 def _why_none(root: Path, spec: Spec, frames: int, drawn: _Draw) -> str:
     if drawn.lacking:
         wanted = ", ".join(spec.channels)
         return f"{root}: no recording has all of {wanted}; record with a gyroscope, or convert a model without gyr_x"
-    seconds = frames / spec.sampling_rate_hz + 2 * MARGIN_S
+    seconds = frames / spec.sampling_rate_hz + 2 * _margin_s(spec, spec.sampling_rate_hz)
     return f"{root}: no recording is as long as {frames} frames ({seconds:.1f} s); record longer ones (footfall record)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,33 +27,39 @@ BAD_INPUT = 2
 """Exit code of the process when what it was given is wrong."""
 PHASE = "footfall-phase: "
 """Begins each line by which the process says what it is doing."""
-
-
-PROGRAM = ("-m", "converter.lowering")
+LOG = re.compile(r"[IW]\d{4} |\d{4}-\d\d-\d\d .*: [IW] |WARNING|To enable the following instructions")
+"""Begins a line of a library's log, as `I0000 00:00:1795428081.5 port.cc:153] oneDNN custom operations are on.`"""
 
 
 @contextmanager
-def run_child(job: dict[str, Any], *, timeout_s: float = TIMEOUT_S, program: Sequence[str] = PROGRAM) -> Iterator[Path]:
+def run_child(job: dict[str, Any], *, timeout_s: float = TIMEOUT_S, program: Sequence[str] = ()) -> Iterator[Path]:
     """Run a job and yield the file it wrote, gone afterwards.
 
-    job: JSON-able, with the keys `job` and `model`. program: arguments of Python. Raises ModelError for input that
-    cannot be used, ConversionError when the process fails, dies or takes longer than timeout_s.
+    job: JSON-able, with the keys `job` and `model`. program: arguments of Python, by default `converter.lowering`.
+    Raises ModelError for input that cannot be used, ConversionError when the process fails, dies or takes longer than
+    timeout_s.
     """
     with tempfile.TemporaryDirectory(prefix="footfall-convert-") as folder:
         paths = {name: Path(folder, name) for name in ("outcome", "complaint", "job", "stderr")}
         text = json.dumps(job | {name: str(paths[name]) for name in ("outcome", "complaint")})
         paths["job"].write_text(text, encoding="utf-8")
+        program = program or lasting_as_long_as_this("converter.lowering")
         code = _run([sys.executable, *program, str(paths["job"])], paths["stderr"], str(job["model"]), timeout_s)
         if code:
             _complain(str(job["model"]), code, paths)
         yield paths["outcome"]
 
 
+def lasting_as_long_as_this(module: str) -> tuple[str, ...]:
+    """Return the arguments of Python that run a module which ends with this process, however that ends."""
+    return ("-m", "converter.start", str(os.getpid()), module)
+
+
 def _run(command: list[str], complaints: Path, model: str, timeout_s: float) -> int:
     began_s = time.monotonic()
     with (
         complaints.open("wb") as stderr,
-        subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE, stderr=stderr) as child,
+        subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=stderr) as child,
     ):
         timer = threading.Timer(timeout_s, child.kill)
         timer.start()
@@ -71,7 +78,8 @@ def _run(command: list[str], complaints: Path, model: str, timeout_s: float) -> 
     return code
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Return the surroundings for a process of this project: it finds the same packages and keeps TensorFlow quiet."""
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     quiet |= {"PYTHONHASHSEED": "0", "KERAS_BACKEND": "tensorflow"}
     paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
@@ -98,10 +106,30 @@ def _complain(model: str, code: int, paths: dict[str, Path]) -> None:
         if code == BAD_INPUT:
             raise ModelError(text)
         raise ConversionError(f"{model}: the conversion failed: {text}")
-    lines = paths["stderr"].read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    last = lines[-1].strip() if lines else "it said nothing"
-    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    raise ConversionError(
-        f"{model}: the TensorFlow converter died ({how}): {last[:200]}; leave layers out of the model one by one to "
-        "find the one that it cannot take"
-    )
+    how = _signal_name(-code) if code < 0 else f"exit code {code}"
+    said = last_words(paths["stderr"].read_text(encoding="utf-8", errors="replace"))
+    raise ConversionError(f"{model}: the TensorFlow converter died ({how}): {said}; {_advice(code)}")
+
+
+def last_words(stderr: str) -> str:
+    """Return the last line that is no log of TensorFlow or oneDNN, which say nothing about a death."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip() and not LOG.match(line)]
+    return lines[-1][:200] if lines else "it said nothing"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _advice(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "something ended it, perhaps for want of memory: close other programs, or use a smaller model"
+    if code in (-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL):
+        return (
+            "it crashed: run it once more, then make the converter's environment anew (a damaged package does this); "
+            "if it stays, leave layers out of the model one by one to find the one that it cannot take"
+        )
+    return "leave layers out of the model one by one to find the one that it cannot take"

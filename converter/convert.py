@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converter.child import TIMEOUT_S
 from converter.errors import ConversionError
 from converter.manifest import build_manifest, embed, self_test, to_json
-from converter.proofs import Evidence, Proof, prove, write_report
+from converter.output import check_output, put
+from converter.prepare import check_prepares
+from converter.proofs import Evidence, Proof, prove
 from converter.quantize import Quantized, quantize
 from converter.ranges import state_tensors
+from converter.report import rendered
 from converter.sources import sha256
 from converter.spec import read_document
 from converter.variants import INT8, variant_path
@@ -22,7 +25,6 @@ from edge.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,7 @@ class Written:
 class Converted:
     """What was written and proven.
 
-    assumptions: what nobody said about the model; warnings: of the calibration, and the objections that --force
-    overruled.
+    assumptions: what nobody said about the model; warnings: the proof's, and the objections that --force overruled.
     """
 
     files: tuple[Written, ...]
@@ -60,13 +61,16 @@ def convert(
     evaluate: Path | None = None,
     force: bool = False,
     timeout_s: float = TIMEOUT_S,
+    command: str = "",
 ) -> Converted:
     """Write OUTPUT (and OUTPUT.VARIANT.tflite), their manifests `.json`, and OUTPUT's `.report.md`/`.json`.
 
     document: what the spec file and the command line say about the model; where: the spec file's name. evaluate:
-    labelled recordings, or None. Raises a FootfallError for bad input and ConversionError when the work fails; then
-    nothing is written.
+    labelled recordings, or None. command: what makes these files again, for the report. force: write in spite of
+    objections, and over a foreign NAME.json. Raises a FootfallError for bad input and ConversionError when the work
+    fails; then nothing is written, otherwise all is.
     """
+    check_output(output, variants, force=force)
     quantized = quantize(model, document, calibration, variants=variants, where=where, timeout_s=timeout_s)
     keras_sha256 = sha256(model)
     manifests = {variant: _manifest(quantized, variant, keras_sha256) for variant in variants}
@@ -74,10 +78,13 @@ def convert(
     proof = prove(evidence, evaluate=evaluate)
     if proof.objections and not force:
         raise ConversionError(f"{model}: {'; '.join(proof.objections)}; nothing was written (--force writes it anyway)")
-    files = tuple(_write(variant_path(output, one.variant), one, manifests[one.variant]) for one in evidence)
-    write_report(output, proof)
-    warnings = (*quantized.calibration["warnings"], *proof.objections)
-    return Converted(files, proof, quantized.assumptions, warnings)
+    models = {variant_path(output, one.variant).name: one for one in reversed(evidence)}
+    files = rendered(output, proof, command)
+    files |= {f"{Path(name).stem}.json": _text(manifests[one.variant]) for name, one in models.items()}
+    files |= {name: one.flatbuffer for name, one in models.items()}
+    put(output, files, lambda folder: _accept(folder, models))
+    written = tuple(_written(output.with_name(name), one) for name, one in reversed(models.items()))
+    return Converted(written, proof, quantized.assumptions, (*proof.warnings, *proof.objections))
 
 
 def unproven(model: Path, spec: Path, calibration: Path) -> bytes:
@@ -88,6 +95,7 @@ def unproven(model: Path, spec: Path, calibration: Path) -> bytes:
 
 def _manifest(quantized: Quantized, variant: str, keras_sha256: str) -> dict[str, Any]:
     flatbuffer = quantized.flatbuffers[variant]
+    check_prepares(flatbuffer, variant)
     state = state_tensors(flatbuffer, quantized.spec.state)
     converted = Int8Model(flatbuffer, [(pair["input"], pair["output"]) for pair in state])
     return build_manifest(
@@ -117,17 +125,19 @@ def _evidence(quantized: Quantized, variant: str, manifest: dict[str, Any], mode
     )
 
 
-def _write(output: Path, evidence: Evidence, manifest: dict[str, Any]) -> Written:
-    """Put a model in place once the device's own reader and self-test have accepted it."""
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(evidence.flatbuffer)
-        StepClassifier(partial, int8_only=evidence.variant == INT8)
-        partial.replace(output)
-    except ModelError as error:
-        raise ConversionError(f"{output}: the device would refuse the converted file: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-    output.with_suffix(".json").write_text(to_json(manifest) + "\n", encoding="utf-8")
+def _text(manifest: dict[str, Any]) -> bytes:
+    return f"{to_json(manifest)}\n".encode()
+
+
+def _accept(folder: Path, models: dict[str, Evidence]) -> None:
+    """Let the device's own reader and self-test judge each model; raises ConversionError if they refuse one."""
+    for name, one in models.items():
+        try:
+            StepClassifier(folder / name, int8_only=one.variant == INT8)
+        except ModelError as error:
+            raise ConversionError(f"{name}: the device would refuse the converted file: {error}") from error
+
+
+def _written(path: Path, evidence: Evidence) -> Written:
     digest = hashlib.sha256(evidence.flatbuffer).hexdigest()
-    return Written(output, evidence.variant, len(evidence.flatbuffer), digest)
+    return Written(path, evidence.variant, len(evidence.flatbuffer), digest)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import stat
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from converter.flatfile import FlatModel, Operator, Tensor, read_flatbuffer
 from converter.layers import short_name
 from converter.verify import INTEGERS, not_integer
+from edge.classifier import MAX_MODEL_BYTES
 from edge.errors import ModelError, UsageError
 from edge.manifest import check_sum, embedded_manifest
 
@@ -16,28 +20,55 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LONG = {"self_test", "channels", "normalization", "trained_on", "metrics", "converter_versions", "state"}
+MANIFEST_CHARACTERS = 2000
+"""Of a manifest that makes no sense, so much is shown."""
 
 
-def inspect(path: Path) -> str:
-    """Return manifest, operators, tensors and sizes as text.
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What a file holds, as text for a terminal. damage: why its bytes cannot be trusted, None if they can."""
+
+    text: str
+    damage: str | None
+
+
+def inspect(path: Path) -> Inspected:
+    """Return manifest, operators, tensors and sizes.
 
     Raises UsageError when the file cannot be read, ModelError when it is no `.tflite`.
     """
-    try:
-        flatbuffer = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); give a .tflite file") from error
+    flatbuffer = _read(path)
     try:
         model = read_flatbuffer(flatbuffer)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
+    damage = _damage(flatbuffer)
+    first = [] if damage is None else [f"DAMAGED: the device would refuse this file: it {damage}"]
+    parts = [*first, _head(path, flatbuffer, model), _manifest(flatbuffer), _operators(model), _tensors(model)]
+    text = "\n\n".join(parts)
+    # Names come from the file: an escape sequence in one must not reach the terminal.
+    return Inspected("".join(c if c.isprintable() or c == "\n" else "�" for c in text), damage)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(f"{path}: is no regular file; give a .tflite file")
+        if status.st_size > MAX_MODEL_BYTES:
+            size = f"{status.st_size:,} bytes; allowed: {MAX_MODEL_BYTES:,}"
+            raise ModelError(f"{path}: has {size}; no model for the device is larger")
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); give a .tflite file") from error
+
+
+def _damage(flatbuffer: bytes) -> str | None:
     try:
         check_sum(flatbuffer)
-        damage: list[str] = []
     except ModelError as error:
-        damage = [f"DAMAGED: the device would refuse this file: it {error}"]
-    parts = [*damage, _head(path, flatbuffer, model), _manifest(flatbuffer), _operators(model), _tensors(model)]
-    return "\n\n".join(parts)
+        return str(error)
+    return None
 
 
 def _head(path: Path, flatbuffer: bytes, model: FlatModel) -> str:
@@ -74,6 +105,15 @@ def _manifest(flatbuffer: bytes) -> str:
         manifest = embedded_manifest(flatbuffer)
     except ModelError as error:
         return f"manifest: none that can be read; the device would refuse this file: it {error}"
+    try:
+        rows = _manifest_rows(manifest)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        problem = f"manifest: damaged ({type(error).__name__}: {error}); the device would refuse this file. It says:"
+        return f"{problem}\n  {json.dumps(manifest, ensure_ascii=False)[:MANIFEST_CHARACTERS]}"
+    return "\n".join(["manifest", *_pairs(rows)])
+
+
+def _manifest_rows(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [(key, _text(value)) for key, value in manifest.items() if key not in LONG and value is not None]
     rows += [("channels", ", ".join(f"{each['name']} [{each['unit']}]" for each in manifest.get("channels", [])))]
     rows += [(f"normalization {key}", _text(value)) for key, value in manifest.get("normalization", {}).items()]
@@ -83,7 +123,7 @@ def _manifest(flatbuffer: bytes) -> str:
     rows += [("made with", _text(manifest.get("converter_versions", {})))]
     test = manifest.get("self_test", {})
     rows += [("self_test", f"{len(test.get('cases', []))} cases, tolerance {test.get('tolerance_lsb')} LSB elsewhere")]
-    return "\n".join(["manifest", *_pairs(rows)])
+    return rows
 
 
 def _operators(model: FlatModel) -> str:

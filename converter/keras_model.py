@@ -5,7 +5,10 @@ Imported by the child process alone: it needs TensorFlow.
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -13,16 +16,19 @@ import numpy as np
 import tensorflow as tf
 
 from converter.saved_model import load_saved_model
-from converter.sources import AGAIN, SAVED_MODEL
+from converter.sources import AGAIN, HDF5, KERAS, SAVED_MODEL
 from converter.tensors import ModelTensors, Port, check_ports, signal_shape
 from edge.errors import ModelError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from edge.types import FloatArray
 
-TRIALS = 4
+TRIALS = 8
+SCALES = (0.03, 0.3, 1.0, 3.0, 10.0, 30.0)
+"""Of the trial windows, which are noise of 3: whatever units a net takes, some of them wake it."""
+SUFFIXES = {KERAS: (".keras",), HDF5: (".h5", ".hdf5")}
 MAX_PARAMETERS = 8_000_000
 LOAD_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, ImportError, NotImplementedError)
 
@@ -95,7 +101,8 @@ def load(path: Path, found: str) -> LoadedModel:
         if found == SAVED_MODEL:
             model, outputs = load_saved_model(path)
         else:
-            model = keras.saving.load_model(path, custom_objects=KERAS_2, compile=False)
+            with _rightly_named(path, found) as named:
+                model = keras.saving.load_model(named, custom_objects=KERAS_2, compile=False)
             outputs = getattr(model, "output_names", [])
     except LOAD_ERRORS as error:
         if isinstance(error, ModelError):
@@ -104,6 +111,19 @@ def load(path: Path, found: str) -> LoadedModel:
         raise ModelError(f"{path}: {known}; {_way_out(error)}") from error
     _check_weights(path, model)
     return LoadedModel(path, model, tuple(outputs))
+
+
+@contextmanager
+def _rightly_named(path: Path, found: str) -> Iterator[Path]:
+    """Yield a path whose suffix says what the file is: Keras goes by that alone."""
+    suffixes = SUFFIXES[found]
+    if path.suffix in suffixes:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="footfall-model-") as folder:
+        link = Path(folder, f"model{suffixes[0]}")
+        link.symlink_to(path.resolve())
+        yield link
 
 
 def fix(loaded: LoadedModel, *, window_samples: int | None, state: tuple[tuple[str, str], ...]) -> FixedModel:
@@ -156,23 +176,37 @@ def check_answers(fixed: FixedModel, answers: FloatArray) -> None:
 
 
 def _answer(fixed: FixedModel, window: FloatArray) -> FloatArray:
+    return np.asarray(_found(fixed, _tensors(fixed, window)), np.float32)
+
+
+def _tensors(fixed: FixedModel, window: FloatArray) -> list[Any]:
     feed = fixed.feed(window, fixed.rest())
-    found = fixed.model([feed[name] for name in fixed.inputs] if len(fixed.inputs) > 1 else feed[fixed.signal])
-    answer: FloatArray = np.asarray(found[fixed.answer] if isinstance(found, dict) else found, np.float32)
-    return answer
+    return [tf.constant(feed[name]) for name in fixed.inputs]
+
+
+def _found(fixed: FixedModel, tensors: list[Any]) -> Any:
+    found = fixed.model(tensors if len(tensors) > 1 else tensors[0])
+    return found[fixed.answer] if isinstance(found, dict) else found
 
 
 def _right_context(fixed: FixedModel, windows: FloatArray) -> int:
-    """Return how many frames after its own one an answer per frame depends on; 0 for answers per window."""
+    """Return how many frames after its own one an answer per frame depends on; 0 for answers per window.
+
+    windows: [n, window_samples, channels] noise, tried at several sizes: a relu that is asleep at one of them would
+    hide what its layer sees.
+    """
     frames = fixed.window_samples
     changed = np.zeros(frames, bool)
-    for window in windows:
-        other = window.copy()
-        other[-1] += 5.0
-        before, after = (_answer(fixed, values) for values in (window, other))
-        if before.ndim < 2 or before.shape[1] != frames:
-            return 0
-        changed |= (before != after).reshape(frames, -1).any(axis=1)
+    ask = tf.function(lambda values: _found(fixed, values), reduce_retracing=True)
+    rng = np.random.default_rng(1)
+    for scale in SCALES:
+        for window in scale * windows:
+            other = window.copy()
+            other[-1] += rng.normal(0, 9 * scale, other[-1].shape)
+            before, after = (np.asarray(ask(_tensors(fixed, values))) for values in (window, other))
+            if before.ndim < 2 or before.shape[1] != frames:
+                return 0
+            changed |= (before != after).reshape(frames, -1).any(axis=1)
     return int(frames - 1 - np.argmax(changed)) if changed.any() else 0
 
 

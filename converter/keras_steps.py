@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from converter.child import last_words, lasting_as_long_as_this
 from converter.errors import ConversionError
 from converter.steps_level import Replayer, collected, step_probabilities, steps_of
 from edge.manifest import parse_manifest
@@ -66,14 +67,14 @@ def keras_steps(model: Path, spec: Spec, manifest: dict[str, Any], recordings: S
 def _run(model: Path, job: Path) -> None:
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "KERAS_BACKEND": "tensorflow"}
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-    command = [sys.executable, "-m", "converter.keras_steps", str(job)]
+    command = [sys.executable, *lasting_as_long_as_this("converter.keras_steps"), str(job)]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, timeout=TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
         raise ConversionError(f"{model}: Keras took more than {TIMEOUT_S} s on the recordings; give fewer") from error
     if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"]
-        raise ConversionError(f"{model}: Keras could not run on the recordings: {lines[-1][:300]}")
+        said = last_words(done.stderr.decode(errors="replace"))
+        raise ConversionError(f"{model}: Keras could not run on the recordings: {said}")
 
 
 def _main(job_path: str) -> None:

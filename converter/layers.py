@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +14,30 @@ from converter.flatfile import read_flatbuffer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from converter.flatfile import Tensor
+    from converter.flatfile import Operator, Tensor
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
 MOVES_ONLY = {"RESHAPE", "STRIDED_SLICE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "PAD", "PADV2", "CONCATENATION"}
 """Operators whose output holds no number that was not in their inputs: their ranges tell nothing new."""
+NATURAL = {
+    "RELU": (0.0, math.inf),
+    "RELU6": (0.0, 6.0),
+    "RELU_N1_TO_1": (-1.0, 1.0),
+    "LOGISTIC": (0.0, 1.0),
+    "SOFTMAX": (0.0, 1.0),
+    "TANH": (-1.0, 1.0),
+    "GELU": (-0.17, math.inf),
+    "HARD_SWISH": (-0.375, math.inf),
+    "ELU": (-1.0, math.inf),
+}
+"""Bounds that the function itself has: values there have lost nothing. Of operators and of fused activations."""
+UNBOUNDED = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
 class LayerRange:
-    """Real values: low, high can be expressed; seen_low, seen_high occurred. saturated: share at either limit."""
+    """Real values: low, high can be expressed; seen_low, seen_high occurred. saturated: share cut off at a limit."""
 
     name: str
     operator: str
@@ -54,20 +68,24 @@ def layer_ranges(flatbuffer: bytes, inputs: Array, state: Sequence[tuple[str, st
         )
         interpreter.allocate_tensors()
         entry = _entry(interpreter, state)
-        watched = [("INPUT", entry)] + [
-            (operator.name, operator.outputs[0])
+        watched = [("INPUT", entry, UNBOUNDED)] + [
+            (operator.name, operator.outputs[0], _natural(operator))
             for operator in model.operators
             if operator.name not in MOVES_ONLY and model.tensors[operator.outputs[0]].type in ("INT8", "INT16")
         ]
         fed_back = _fed_back(interpreter, state)
         sequences = inputs if state else inputs[:, None]
-        seen = _watch(interpreter, entry, [index for _, index in watched], sequences, fed_back)
+        seen = _watch(interpreter, entry, [index for _, index, _ in watched], sequences, fed_back)
         names = dict.fromkeys(model.outputs, "output") | dict.fromkeys(model.inputs, "input")
         return [
             _range(
-                model.tensors[index], names.get(index) or short_name(model.tensors[index].name), operator, seen[index]
+                model.tensors[index],
+                names.get(index) or short_name(model.tensors[index].name),
+                operator,
+                seen[index],
+                natural,
             )
-            for operator, index in watched
+            for operator, index, natural in watched
         ]
     return []
 
@@ -107,15 +125,23 @@ def _watch(
     return {index: np.concatenate(kept) for index, kept in values.items()}
 
 
-def _range(tensor: Tensor, name: str, operator: str, values: Array) -> LayerRange:
+def _natural(operator: Operator) -> tuple[float, float]:
+    return NATURAL.get(operator.name) or NATURAL.get(operator.activation, UNBOUNDED)
+
+
+def _range(tensor: Tensor, name: str, operator: str, values: Array, natural: tuple[float, float]) -> LayerRange:
     scale, zero = tensor.scale[0], (*tensor.zero_point, 0)[0]
     limits = np.iinfo(values.dtype)
     edges = (limits.min, limits.max, values.min(), values.max())
-    low, high, seen_low, seen_high = (round(float(scale * (int(edge) - zero)), 5) for edge in edges)
-    # A relu's floor is no loss: only a limit that is not the zero of the tensor counts.
-    at_limit = (values == limits.max) | ((values == limits.min) & (limits.min != zero))
-    saturated = round(float(at_limit.mean()), 6)
-    return LayerRange(name, operator, low, high, seen_low, seen_high, saturated)
+    low, high, seen_low, seen_high = (float(scale * (int(edge) - zero)) for edge in edges)
+    # A relu's floor is no loss, nor is any other bound that the function itself has.
+    lost = np.zeros(values.shape, bool)
+    if limits.min != zero and low > natural[0] + scale:
+        lost |= values == limits.min
+    if high < natural[1] - scale:
+        lost |= values == limits.max
+    low, high, seen_low, seen_high = (float(f"{edge:.6g}") for edge in (low, high, seen_low, seen_high))
+    return LayerRange(name, operator, low, high, seen_low, seen_high, round(float(lost.mean()), 6))
 
 
 def short_name(name: str) -> str:

@@ -59,7 +59,7 @@ def _quantize(job: dict[str, Any]) -> None:
         low, high = spec.input_range
         assumptions.append(f"input_range {low:g} to {high:g} (found in the recordings); change it with --input-range")
     _phase("asking the Keras model")
-    answers, feeds = run(fixed, windows)
+    answers, feeds = _asked(fixed, windows, spec)
     check_answers(fixed, answers)
     found = {f"flatbuffer_{name}": slimmed(_converted(name, fixed, feeds, spec)) for name in job["variants"]}
     facts = {
@@ -107,8 +107,19 @@ def _calibration(root: Path, spec: Spec, fixed: FixedModel) -> tuple[Spec, Float
         spec = replace(spec, input_range=found_range(windows))
     windows = windows.reshape(len(windows), -1, window, len(spec.channels))
     summary = summarise(drawn, windows.reshape(-1, window, len(spec.channels)), spec, window_samples=window)
-    windows = clipped(windows, spec)
     return spec, windows if fixed.state else windows.reshape(-1, *windows.shape[2:]), summary, drawn
+
+
+def _asked(fixed: FixedModel, windows: FloatArray, spec: Spec) -> tuple[FloatArray, list[Feed]]:
+    """Return the answers to the windows as they are, and what the quantiser is fed: as the int8 input saturates them.
+
+    Asked clipped windows, Keras would agree with an int8 input that cuts off the most of every value.
+    """
+    answers, feeds = run(fixed, windows)
+    representative = clipped(windows, spec)
+    if not np.array_equal(representative, windows):
+        _, feeds = run(fixed, representative)
+    return answers, feeds
 
 
 def _converted(variant: str, fixed: FixedModel, feeds: list[Feed], spec: Spec) -> bytes:

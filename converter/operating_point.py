@@ -48,15 +48,16 @@ class OperatingPoint:
     gate: Gate
     lookback: int
     f1_250ms: float
+    count_bias: float
     first_step_recall: float
     last_step_recall: float
     false_steps_per_hour: float
 
     @property
     def wrong_per_day(self) -> float:
-        """Expected number of wrong steps in an ordinary day."""
+        """Expected number of wrong steps in an ordinary day: unmatched ones, and those by which the count is off."""
         ends = 2 - self.first_step_recall - self.last_step_recall
-        found = DAY_STEPS * (1 - self.f1_250ms) + DAY_BOUTS * ends
+        found = DAY_STEPS * (1 - self.f1_250ms + abs(self.count_bias)) + DAY_BOUTS * ends
         return found + DAY_STILL_H * self.false_steps_per_hour
 
 
@@ -92,6 +93,7 @@ def measure(
         gate=gate,
         lookback=lookback,
         f1_250ms=round(figures["f1_250ms"] or 0.0, 5),
+        count_bias=round((figures["count_bias_percent"] or 0.0) / 100, 5),
         first_step_recall=round(figures["first_step_recall_250ms"] or 0.0, 4),
         last_step_recall=round(figures["last_step_recall_250ms"] or 0.0, 4),
         false_steps_per_hour=round(figures["false_steps_per_hour"] or 0.0, 1),

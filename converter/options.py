@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="footfall-convert",
         description="A Keras model in, a proven int8 .tflite with its manifest out.",
-        epilog="What is said neither in the spec nor here is inferred from the model and told.",
+        epilog="What is said neither in the spec nor here is inferred from the model and told. "
+        "`footfall-convert inspect FILE.tflite` shows what a converted file holds.",
     )
     made.add_argument("--model", type=Path, default=SHIPPED_MODEL, metavar="X", help=".keras, .h5 or SavedModel folder")
     made.add_argument("--calibration", type=Path, metavar="DIR|FILE", help="recordings; default: those of `make data`")
@@ -31,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--evaluate", type=Path, metavar="DIR|FILE", help="labelled recordings to score both models on")
     made.add_argument("--variants", default=INT8, metavar="LIST", help=f"of {','.join(VARIANTS)}; default: {INT8}")
     made.add_argument("--force", action="store_true", help="write the files even if a proof fails")
-    made.add_argument("--timeout", type=float, default=TIMEOUT_S, metavar="S", help="default: %(default)g s")
+    made.add_argument("--timeout", type=_seconds, default=TIMEOUT_S, metavar="S", help="default: %(default)g s")
     _add_spec_options(made)
     return made
 
@@ -75,6 +78,47 @@ def default_calibration() -> Path:
         if folder.is_dir():
             return folder
     raise UsageError("--calibration is not given and no recordings are here; fetch them with `make data`")
+
+
+MAKE_VARIABLES = ("model", "calibration", "output", "spec", "evaluate", "variants")
+"""Options that the Makefile's `convert` has variables of its own for; the rest go into ARGS."""
+
+
+def command_of(options: argparse.Namespace) -> str:
+    """Return the `make convert` that says what these options say, with nothing of this machine's folders in it.
+
+    A path is as it was given if that was relative, else its last part.
+    """
+    variables, arguments = [], []
+    for action in parser()._actions:  # noqa: SLF001 - argparse knows its options by no public way
+        value = getattr(options, action.dest, action.default)
+        if value == action.default:
+            continue
+        shown = value.name if isinstance(value, Path) and value.is_absolute() else str(value)
+        if action.dest == "force":
+            variables.append("FORCE=1")
+        elif action.dest in MAKE_VARIABLES:
+            variables.append(f"{action.dest.upper()}={shlex.quote(shown)}")
+        else:
+            # With a sign of equality: -4,4 would pass for an option.
+            given = action.option_strings[0]
+            arguments.append(given if action.nargs == 0 else shlex.quote(f"{given}={_bare(value)}"))
+    variables += [f"ARGS={shlex.quote(' '.join(arguments))}"] if arguments else []
+    return " ".join(["make convert", *variables]).replace("$", "$$")
+
+
+def _bare(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value
 
 
 def _add_spec_options(made: argparse.ArgumentParser) -> None:

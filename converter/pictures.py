@@ -89,23 +89,28 @@ def _errors(figure: Any, variants: dict[str, Any]) -> None:
 
 
 def _layers(figure: Any, layers: list[dict[str, Any]]) -> None:
-    figure.set_size_inches(8, 1.2 + 0.27 * len(layers))
+    """Draw what occurs as a share of what can be expressed: layers of ranges 1 and 1e7 have equal right to be seen."""
+    figure.set_size_inches(9, 1.2 + 0.27 * len(layers))
     axis = figure.subplots()
     place = np.arange(len(layers))[::-1]
     low, high, seen_low, seen_high = (
         np.array([layer[key] for layer in layers]) for key in ("low", "high", "seen_low", "seen_high")
     )
-    axis.barh(place, high - low, left=low, height=0.75, color="#dddddd", label="can be expressed")
-    axis.barh(place, seen_high - seen_low, left=seen_low, height=0.4, color=FLOAT_COLOUR, label="occurs")
+    span = high - low
+    axis.barh(place, 100, height=0.75, color="#dddddd", label="can be expressed")
+    axis.barh(place, 100 * (seen_high - seen_low) / span, left=100 * (seen_low - low) / span, height=0.4,
+              color=FLOAT_COLOUR, label="occurs")  # fmt: skip
+    axis.plot(np.clip(-100 * low / span, 0, 100), place, "|", color="black", markersize=9, label="zero")
     for where, layer in zip(place, layers, strict=True):
+        text = f"  {layer['low']:.3g} to {layer['high']:.3g}"
         if layer["saturated"] > 0:
-            axis.annotate(
-                f" {_percent(layer['saturated'])} % at the limit", (layer["high"], where), va="center", fontsize=7
-            )
+            text += f", {_percent(layer['saturated'])} % at the limit"
+        axis.annotate(text, (100, where), va="center", fontsize=7, color=RED if layer["saturated"] > 0 else "black")
     axis.set_yticks(place, [f"{layer['name']} ({layer['operator'].lower()})" for layer in layers], fontsize=8)
-    axis.set_xlim(low.min() - 0.5, high.max() + 0.28 * (high.max() - low.min()))
-    axis.set_xlabel("value of the layer's output")
-    axis.legend(loc="lower right", fontsize="small", frameon=False)
+    axis.set_xlim(0, 138)
+    axis.set_xticks(range(0, 101, 25), [f"{share} %" for share in range(0, 101, 25)])
+    axis.set_xlabel("of what the layer's own scale can express, which stands at the right")
+    figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
 
 
 def _percent(share: float) -> str:

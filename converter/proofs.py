@@ -15,8 +15,8 @@ from converter import steps_level
 from converter.file_proof import file_facts, file_objections
 from converter.keras_steps import keras_steps
 from converter.layers import layer_ranges
+from converter.lifeless import lifeless
 from converter.pictures import Walk, draw
-from converter.report import write_report
 from converter.runtime_proof import oldest, runtime_objections, runtime_rows, state_pairs
 from converter.verify import Int8Model
 from edge.manifest import embedded_manifest, parse_manifest
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from converter.spec import Spec
     from edge.types import FloatArray
 
-__all__ = ["Evidence", "Proof", "prove", "write_report"]
-
 LAYER_WINDOWS = 40
 WALK_S = 12.0
 ANSWERS_SHOWN = 200
@@ -42,7 +40,8 @@ class Evidence:
     """One variant of a converted model, and what the Keras model says.
 
     variant: `int8`, `int16x8`, `float16` or `dynamic_range`. flatbuffer: with its manifest embedded.
-    windows: [n, window_samples, channels] normalised calibration windows; floats: the Keras model's answers to them.
+    windows: [n, window_samples, channels] normalised calibration windows, as they are: the int8 side clips them by
+    itself; floats: the Keras model's answers to them.
     calibration: strata, counts and warnings, ready for JSON.
     """
 
@@ -60,12 +59,13 @@ class Evidence:
 class Proof:
     """facts: for JSON, `deterministic` apart from `measured`. objections: each alone is a reason for exit code 1.
 
-    pictures: PNG bytes by name.
+    pictures: PNG bytes by name. warnings: of the calibration, and of a model that tells no step from none.
     """
 
     facts: dict[str, Any]
     objections: list[str] = field(default_factory=list)
     pictures: dict[str, bytes] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def prove(evidence: list[Evidence], *, evaluate: Path | None = None) -> Proof:
@@ -84,10 +84,12 @@ def prove(evidence: list[Evidence], *, evaluate: Path | None = None) -> Proof:
     first = next((one for one in evidence if one.variant == "int8"), evidence[0])
     steps, walk = _steps(evidence, first, evaluate)
     objections += steps.pop("objections") if steps else []
+    warnings = [*first.calibration.get("warnings", ()), *lifeless(first.spec, first.floats)]
     facts = {
         "schema": 1,
         "deterministic": {
             "model": _model(first),
+            "warnings": warnings,
             "variants": variants,
             "layers": _layers(first),
             "steps": steps,
@@ -99,7 +101,7 @@ def prove(evidence: list[Evidence], *, evaluate: Path | None = None) -> Proof:
         },
         "objections": objections,
     }
-    return Proof(facts, objections, draw(facts, walk or _answers(first)))
+    return Proof(facts, objections, draw(facts, walk or _answers(first)), warnings)
 
 
 def _model(one: Evidence) -> dict[str, Any]:
@@ -174,9 +176,8 @@ def _walk(one: Evidence, path: Path, keras: KerasSteps) -> Walk:
 def _answers(one: Evidence) -> Walk:
     """Return answers to calibration windows, one after the other, for want of a labelled walk."""
     # The step's class alone, as on the device: the classes of a softmax one after the other are a saw.
-    classes = max(1, len(one.spec.classes))
-    step = parse_manifest(embedded_manifest(one.flatbuffer)).step_class
+    spec = one.spec
     answers = Int8Model(one.flatbuffer, state_pairs(one.flatbuffer)).probabilities(one.windows)
-    converted, floats = (values.reshape(-1, classes)[:ANSWERS_SHOWN, step] for values in (answers, one.floats))
+    converted, floats = (spec.column(values, spec.step_class)[:ANSWERS_SHOWN] for values in (answers, one.floats))
     number = np.arange(len(converted)).astype(np.float64)
     return Walk("", number, converted, floats, np.empty(0), one.spec.threshold)

@@ -25,8 +25,8 @@ class Quantized:
     """What the process brings back.
 
     flatbuffers: by variant, without a manifest. spec: complete. assumptions: what it holds that nobody said.
-    windows: [n, window_samples, channels] normalised calibration windows, or, for a model with state,
-    [n, steps, window_samples, channels]; floats: the Keras model's answers [n, …] or [n, steps, …].
+    windows: [n, window_samples, channels] normalised calibration windows, not clipped to the input range, or, for a
+    model with state, [n, steps, window_samples, channels]; floats: the Keras model's answers [n, …] or [n, steps, …].
     """
 
     flatbuffers: dict[str, bytes]

@@ -26,6 +26,9 @@ MOVERS = {
     _OPERATOR.SQUEEZE, _OPERATOR.GATHER, _OPERATOR.MAX_POOL_2D, _OPERATOR.REVERSE_V2, _OPERATOR.TILE,
 }  # fmt: skip
 
+PROBABILITY = (0.0, 255 / 256)
+"""What sigmoid and softmax give in int8, by TFLite's specification: what is made of them needs no other scale."""
+
 Range = tuple[float, float]
 State = tuple[tuple[str, str], ...]
 
@@ -62,7 +65,24 @@ def settled(calibrated: bytes, input_range: Range, state: State, widened: Sequen
         union = (min(low for low, _ in ranges), max(high for _, high in ranges))
         for index in joined:
             _set(graph.tensors[index], union)
+    for number in _probabilities(model):
+        for index in _joined(model, {number}, pairs):
+            _set(graph.tensors[index], PROBABILITY)
     return _packed(model)
+
+
+def _probabilities(model: Any) -> list[int]:
+    """Return the outputs of operators whose int8 kernels know one scale alone."""
+    return [
+        int(operator.outputs[0])
+        for operator in model.subgraphs[0].operators
+        if _code(model, operator) in (_OPERATOR.LOGISTIC, _OPERATOR.SOFTMAX)
+    ]
+
+
+def _code(model: Any, operator: Any) -> int:
+    code = model.operatorCodes[operator.opcodeIndex]
+    return int(max(code.builtinCode, code.deprecatedBuiltinCode))
 
 
 def _joined(model: Any, start: set[int], pairs: list[tuple[int, int]]) -> set[int]:
@@ -70,8 +90,7 @@ def _joined(model: Any, start: set[int], pairs: list[tuple[int, int]]) -> set[in
     graph = model.subgraphs[0]
     links = [set(pair) for pair in pairs]
     for operator in graph.operators:
-        code = model.operatorCodes[operator.opcodeIndex]
-        if max(code.builtinCode, code.deprecatedBuiltinCode) in MOVERS:
+        if _code(model, operator) in MOVERS:
             around = (*operator.inputs, *operator.outputs)
             links.append({int(index) for index in around if index >= 0 and _range(graph.tensors[index]) is not None})
     found, size = set(start), 0

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 _MEMORY = "use dilated causal Conv1D layers, or a streaming model whose state is an input and an output (--state)"
 _UPSAMPLING = "answer at the lower rate (fewer frames per window), or keep the rate: pooling with strides=1"
-_SCALING = "put the constants into the spec (normalization) or use keras.layers.Rescaling"
 _FLOATING = "its arithmetic has no int8 kernel"
-_STATISTICS = "use BatchNormalization, which folds into the weights"
+_STATISTICS = (
+    "its statistics of each window stay float32 (NEG, SQUARE); use BatchNormalization, which folds into weights"
+)
 _SMOOTH = "use relu, leaky_relu, swish or tanh"
 _TEXT = "feed accelerations and angular rates as numbers"
 NO_INT8 = {
@@ -26,18 +27,19 @@ NO_INT8 = {
     **dict.fromkeys(("StringLookup", "TextVectorization", "CategoryEncoding", "IntegerLookup", "Hashing"), _TEXT),
     **dict.fromkeys(("Embedding", "Discretization", "HashedCrossing"), _TEXT),
     **dict.fromkeys(("STFTSpectrogram", "MelSpectrogram"), f"{_FLOATING}; learn the filters with Conv1D"),
-    "Lambda": "write it with keras layers (Rescaling, Reshape, Add, Multiply, Cropping1D): its code is not in the file",
+    "Lambda": "write it with keras layers (Rescaling, Reshape, Add, Multiply, Cropping1D): its code is never run here",
     **dict.fromkeys(
         ("TFOpLambda", "SlicingOpLambda"), "save it with that Keras as a SavedModel folder and convert that"
     ),
     "TFSMLayer": "convert the SavedModel it wraps: --model FOLDER",
-    "Normalization": _SCALING,
     **dict.fromkeys(("LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization"), _STATISTICS),
     "ELU": _SMOOTH,
 }
 """GRU and LSTM crash TensorFlow 2.21's quantiser, UpSampling1D makes one operator per frame (design, toolchain)."""
 ACTIVATIONS = ("elu", "selu", "celu", "softplus", "softsign", "mish", "exponential", "log_sigmoid", "squareplus")
 """Stay float, or differ from Keras by more than 0.1 in int8 (TensorFlow 2.21, measured), or load in no old runtime."""
+COMPUTES_IN = (None, "float32")
+"""Other numbers lose range or precision in conversion, or bring operators that no device has."""
 _NESTED = ("layers", "layer", "forward_layer", "backward_layer", "cell")
 
 
@@ -51,6 +53,11 @@ def check_layers(path: Path, config: dict[str, Any]) -> None:
         if (activation := _activation(layer)) in ACTIVATIONS:
             raise ModelError(
                 f"{path}: layer '{name}' ({class_name}, activation {activation}) cannot become int8; {_SMOOTH}"
+            )
+        if (number := _number(layer)) not in COMPUTES_IN:
+            raise ModelError(
+                f"{path}: layer '{name}' ({class_name}) computes in {number}; allowed: float32; build it with "
+                "dtype='float32' (keras.config.set_dtype_policy('float32') before the first layer)"
             )
         if _custom(layer):
             raise ModelError(
@@ -92,6 +99,17 @@ def _activation(layer: dict[str, Any]) -> str | None:
     config = layer.get("config")
     found = config.get("activation") if isinstance(config, dict) else None
     return found if isinstance(found, str) else None
+
+
+def _number(layer: dict[str, Any]) -> str | None:
+    """Return the kind of number a layer computes with: Keras writes its name, or a policy that holds it."""
+    config = layer.get("config")
+    found = config.get("dtype") if isinstance(config, dict) else None
+    if isinstance(found, dict):
+        policy = found.get("config")
+        found = policy.get("name") if isinstance(policy, dict) else None
+    # What an input takes is looked at, in words of its own, where its shape is.
+    return found if isinstance(found, str) and layer.get("class_name") != "InputLayer" else None
 
 
 def _custom(layer: dict[str, Any]) -> bool:

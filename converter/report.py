@@ -30,26 +30,28 @@ STEP_COLUMNS = (
 )
 
 
-def write_report(output: Path, proof: Proof) -> None:
-    """Write NAME.report.md, NAME.report.json and a NAME.report-*.png for each picture; old pictures are removed."""
-    for old in output.parent.glob(f"{output.stem}.report-*.png"):
-        old.unlink()
-    for name, png in proof.pictures.items():
-        _picture_path(output, name).write_bytes(png)
+def rendered(output: Path, proof: Proof, command: str = "") -> dict[str, bytes]:
+    """Return, by name, the files of the report: NAME.report-*.png for each picture, NAME.report.json, NAME.report.md.
+
+    command: what makes them again. Raises ValueError for a number that JSON does not know.
+    """
+    files = {_picture_path(output, name).name: png for name, png in proof.pictures.items()}
     text = json.dumps(proof.facts, indent=2, ensure_ascii=False, allow_nan=False)
-    output.with_suffix(".report.json").write_text(text + "\n", encoding="utf-8")
-    output.with_suffix(".report.md").write_text(markdown(output, proof), encoding="utf-8")
+    files[output.with_suffix(".report.json").name] = f"{text}\n".encode()
+    files[output.with_suffix(".report.md").name] = markdown(output, proof, command).encode()
+    return files
 
 
-def markdown(output: Path, proof: Proof) -> str:
+def markdown(output: Path, proof: Proof, command: str = "") -> str:
     """Return the report for people; every section ends with the command that its figures come from."""
     facts, measured = proof.facts["deterministic"], proof.facts["measured"]
+    command = command or f"make convert MODEL={facts['model']['keras_file']}"
     parts = [
-        _head(output, facts, proof.objections),
+        _head(output, facts, proof, command),
         _integers(output, facts["variants"]),
-        _agreement(output, proof, facts),
-        _steps(output, facts),
-        _layers(output, proof, facts),
+        _agreement(output, proof, facts, command),
+        _steps(output, facts, command),
+        _layers(output, proof, facts, command),
         _cost(output, proof, facts),
         _runtimes(output, proof, measured),
     ]
@@ -66,9 +68,20 @@ def _picture(output: Path, proof: Proof, name: str) -> list[str]:
     return ["", f"![{CAPTIONS.get(name, name)}]({_picture_path(output, name).name})"]
 
 
-def _head(output: Path, facts: dict[str, Any], objections: Sequence[str]) -> str:
+def _verdict(proof: Proof) -> list[str]:
+    lines = ["**Accepted**: no proof objects."]
+    if proof.facts["deterministic"]["steps"] is None:
+        lines = ["**Accepted** on its calibration windows; not scored on steps (give EVALUATE=…)."]
+    if proof.objections:
+        lines = ["**Objections**", "", *(f"- {line}" for line in proof.objections)]
+    if proof.warnings:
+        lines += ["", "**Warnings**", "", *(f"- {line}" for line in proof.warnings)]
+    return lines
+
+
+def _head(output: Path, facts: dict[str, Any], proof: Proof, command: str) -> str:
     model = facts["model"]
-    verdict = ["**Accepted**: no proof objects."] if not objections else ["**Objections**", ""]
+    calibration = {key: value for key, value in model["calibration"].items() if key != "warnings"}
     rows = [
         ("model", f"{model['name']}, from `{model['keras_file']}`"),
         ("file", f"`{output.name}`, SHA-256 `{next(iter(facts['variants'].values()))['sha256']}`"),
@@ -83,11 +96,11 @@ def _head(output: Path, facts: dict[str, Any], objections: Sequence[str]) -> str
         ("output", f"{model['output']}, threshold {model['threshold']:g}"),
         ("parameters", f"{model['parameters']:,}"),
         ("Keras file", f"SHA-256 `{model['keras_sha256']}`"),
-        ("calibration", f"SHA-256 `{model['calibration_sha256']}`; {_plain(model['calibration'])}"),
+        ("calibration", f"SHA-256 `{model['calibration_sha256']}`; {_plain(calibration)}"),
         ("made with", _plain(model["converter_versions"])),
     ]
-    lines = [f"# {output.name}", "", *verdict, *(f"- {line}" for line in objections), "", *_table(("", ""), rows)]
-    lines += ["", _from(f"make convert MODEL={model['keras_file']} CALIBRATION=… OUTPUT={output.name} [EVALUATE=…]")]
+    lines = [f"# {output.name}", "", *_verdict(proof), "", *_table(("", ""), rows)]
+    lines += ["", _from(command)]
     lines += [
         "",
         (
@@ -116,7 +129,7 @@ def _integers(output: Path, variants: dict[str, Any]) -> str:
     return "\n".join([*lines, "", _from(f"footfall-convert inspect {output.name}")])
 
 
-def _agreement(output: Path, proof: Proof, facts: dict[str, Any]) -> str:
+def _agreement(output: Path, proof: Proof, facts: dict[str, Any], command: str) -> str:
     rows = [
         (
             f"{name}: {each}",
@@ -131,10 +144,10 @@ def _agreement(output: Path, proof: Proof, facts: dict[str, Any]) -> str:
     heading = ("output", "answers", "mean difference", "largest", "other decisions")
     lines = ["## Against Keras, answer by answer", "", "On the calibration windows.", "", *_table(heading, rows)]
     lines += [*_picture(output, proof, "walk"), *_picture(output, proof, "errors")]
-    return "\n".join([*lines, "", _from(_convert(facts))])
+    return "\n".join([*lines, "", _from(command)])
 
 
-def _steps(output: Path, facts: dict[str, Any]) -> str:
+def _steps(output: Path, facts: dict[str, Any], command: str) -> str:
     steps = facts["steps"]
     title = "## At the level of steps"
     if steps is None:
@@ -166,7 +179,7 @@ def _steps(output: Path, facts: dict[str, Any]) -> str:
     heading = ("data set", "true steps", "F1 % Keras", "F1 % int8", "false/h Keras", "false/h int8")
     lines += ["", *_table(heading, datasets)]
     evaluate = f"footfall evaluate RECORDINGS --model {output.name}"
-    return "\n".join([*lines, "", _from(_convert(facts), evaluate)])
+    return "\n".join([*lines, "", _from(command, evaluate)])
 
 
 _NEED_STEPS = ("f1_250ms", "f1_100ms", "recall_250ms")
@@ -180,7 +193,7 @@ def _pair(rows: dict[str, Any], dataset: str, key: str, factor: float, decimals:
     return first, second
 
 
-def _layers(output: Path, proof: Proof, facts: dict[str, Any]) -> str:
+def _layers(output: Path, proof: Proof, facts: dict[str, Any], command: str) -> str:
     if not facts["layers"]:
         return ""
     worst = max(facts["layers"], key=lambda layer: float(layer["saturated"]))
@@ -193,7 +206,7 @@ def _layers(output: Path, proof: Proof, facts: dict[str, Any]) -> str:
         f"What each layer's scale can express, and what occurs in calibration windows; {limit}.",
         *_picture(output, proof, "layers"),
     ]
-    return "\n".join([*lines, "", _from(_convert(facts))])
+    return "\n".join([*lines, "", _from(command)])
 
 
 def _cost(output: Path, proof: Proof, facts: dict[str, Any]) -> str:
@@ -264,13 +277,9 @@ def _runtime(variant: str, row: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _convert(facts: dict[str, Any]) -> str:
-    steps = " EVALUATE=…" if facts["steps"] else ""
-    return f"make convert MODEL={facts['model']['keras_file']} CALIBRATION=…{steps}"
-
-
 def _from(*commands: str) -> str:
-    return "From: " + ", ".join(f"`{command}`" for command in commands)
+    # A mark of code inside a command would end it.
+    return "From: " + ", ".join("`{}`".format(command.replace("`", "'")) for command in commands)
 
 
 def _floats(names: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
+from converter.graph_check import check_graph
 from converter.refusals import NO_INT8
 from edge.errors import ModelError
 
@@ -31,8 +32,9 @@ class _Signature(keras.layers.TFSMLayer):  # type: ignore[misc]
 def load_saved_model(path: Path) -> tuple[Any, list[str]]:
     """Return a Keras model with the inputs of the folder's signature, and the names of its outputs.
 
-    Raises ModelError when it has no signature to serve, or when its graph loops.
+    Raises ModelError when it has no signature to serve, when its graph loops, or when it would do more than compute.
     """
+    check_graph(path)
     signatures = tf.saved_model.load(str(path)).signatures
     key = next((name for name in (*SIGNATURES, *signatures) if name in signatures), None)
     if key is None:

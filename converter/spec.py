@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from edge import strict_yaml
 from edge.bouts import Gate
 from edge.errors import UsageError
 from edge.manifest import MAX_BACKFILL_S, WALKING_CLASS
@@ -16,6 +17,8 @@ from edge.types import IMU_CHANNELS
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from edge.types import FloatArray
 
 UNITS = {name: "m/s^2" if name.startswith("acc") else "rad/s" for name in IMU_CHANNELS}
 OUTPUTS = ("per_sample_probability", "window_probability", "start_end_classes")
@@ -62,6 +65,16 @@ class Spec:
         """Indices of the model's channels in an `imu` array."""
         return [IMU_CHANNELS.index(name) for name in self.channels]
 
+    @property
+    def step_class(self) -> int:
+        """Column of the last axis that holds the probability of a step; the same as on the device."""
+        return next((number for number, name in enumerate(self.classes) if name in STEP_CLASSES), 0)
+
+    def column(self, answers: FloatArray, number: int) -> FloatArray:
+        """Return one class of a model's answers [n, …], or all of them where it has but one, as a flat array."""
+        flat: FloatArray = answers.reshape(-1, max(1, len(self.classes)))[:, number]
+        return flat
+
 
 KEYS = {entry.name for entry in fields(Spec)} - {"offset", "scale", "gate"}
 KEYS |= {"normalization", "window_samples", "walking"}
@@ -76,14 +89,15 @@ def load_spec(path: Path) -> Spec:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """Read a spec that may leave keys out; raises UsageError when it is not YAML or holds an unknown key."""
+    """Read a spec that may leave keys out; raises UsageError for what is not YAML, and a key unknown or there twice."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document, faults = strict_yaml.parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot read the spec ({error.strerror}); name one with --spec") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        first_line = str(error).splitlines()[0]
-        raise UsageError(f"{path}: is not YAML ({first_line}); models/step.yaml is an example") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: is no text in UTF-8 ({error.reason}); models/step.yaml is an example") from error
+    if faults:
+        raise UsageError(f"{path}: {faults[0]}; models/step.yaml is an example")
     if not isinstance(document, dict):
         raise UsageError(f"{path}: holds no keys; models/step.yaml is an example")
     unknown = sorted(set(map(str, document)) - KEYS)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from converter.dataset import CLEAR_LICENCE, role
+from converter.headings import scalars
 from converter.verify import Int8Model
 from edge.classifier import Answer, StepClassifier
 from edge.errors import RecordingError
@@ -279,13 +280,14 @@ def raw_answers(model: Int8Model, collector: Collector) -> Iterator[FloatArray]:
 
 
 def _heading(path: Path) -> tuple[str, str, str]:
-    """Return steps_known, data set and subject, without reading the samples where the format allows."""
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            if {"steps_known", "dataset", "subject"} <= set(archive.files):
-                return str(archive["steps_known"]), str(archive["dataset"]), str(archive["subject"])
-    recording = load(path)
-    return recording.steps_known, recording.dataset, recording.subject
+    """Return steps_known, data set and subject."""
+    keys = ("steps_known", "dataset", "subject")
+    found = scalars(path, keys)
+    if found is None or set(found) != set(keys):
+        recording = load(path)
+        return recording.steps_known, recording.dataset, recording.subject
+    known, dataset, subject = (str(found[key]) for key in keys)
+    return known, dataset, subject
 
 
 def _without_samples(recording: Recording) -> Recording:

@@ -171,8 +171,8 @@ def difference(int8: FloatArray, floats: FloatArray, threshold: float) -> Differ
     return Difference(len(off), *found, tuple(map(int, counts)), positives, lost)
 
 
-def check_difference(found: Difference) -> None:
-    """Raise ConversionError when the int8 file does not answer like its Keras model."""
+def check_difference(found: Difference, about: str = "") -> None:
+    """Raise ConversionError when the int8 file does not answer like its Keras model. about: which answers, if named."""
     checks = (
         (found.mean <= MAX_MEAN_DIFFERENCE, "mean difference", found.mean, MAX_MEAN_DIFFERENCE),
         (found.disagreement <= MAX_DISAGREEMENT, "share of other decisions", found.disagreement, MAX_DISAGREEMENT),
@@ -186,6 +186,6 @@ def check_difference(found: Difference) -> None:
     for fine, what, value, limit in checks:
         if not fine:
             raise ConversionError(
-                f"int8 and Keras differ: {what} {value:.4f} (allowed {limit}); "
+                f"int8 and Keras differ{about}: {what} {value:.4f} (allowed {limit}); "
                 "calibrate on recordings like those of training, or accept it with --force"
             )

@@ -49,6 +49,8 @@ _DETAILS: tuple[_Column, ...] = (
     ("SD ms", "timing_sd_s", 1000, 0),
     ("p50 ms", "latency_p50_s", 1000, 0),
     ("p99 ms", "latency_p99_s", 1000, 0),
+    ("held", "backfilled_steps", 1, 0),
+    ("held p50 ms", "backfilled_latency_p50_s", 1000, 0),
 )
 _ACTIVITY_COLUMNS: tuple[_Column, ...] = (
     ("true", "true_steps", 1, 0),
@@ -63,7 +65,8 @@ F1: steps found and true ones paired one to one within 0.25 s or 0.10 s, after o
 worst: the lowest F1@.25 of a recording. MAPE, bias: error of the count, mean over recordings.
 false/h: steps found more than 2 s from any true one, per hour of such time; of h: how many hours that was.
 95 %: bootstrap over subjects. first, last: recall of the first and last steps of walking bouts; stairs, >3 Hz: recall
-on stairs and at more than 3 steps/s. bias, SD: error of the time stamps. p50, p99: from a step to its live event."""
+on stairs and at more than 3 steps/s. bias, SD: error of the time stamps. p50, p99: from a step to its live event;
+held: steps that waited until their walk was sure, found and true, and for how long."""
 
 
 def evaluate(results: Iterable[tuple[Recording, Sequence[float] | npt.NDArray[np.float64]]]) -> dict[str, Any]:

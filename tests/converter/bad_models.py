@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SHAPE = (32, 6)
 HUGE = 24_000
@@ -54,8 +58,41 @@ def with_nan() -> Any:
     return model
 
 
+class Reaching(tf.Module):  # type: ignore[misc]
+    """A graph that computes, and does something else besides."""
+
+    def __init__(self, besides: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self._besides = besides
+
+    @tf.function(input_signature=[tf.TensorSpec((None, *SHAPE), tf.float32, name="imu")])  # type: ignore[untyped-decorator]
+    def serve(self, imu: Any) -> Any:
+        """Answer with the mean."""
+        with tf.control_dependencies([self._besides(imu)]):
+            return {"step": tf.sigmoid(tf.reduce_mean(imu, axis=(1, 2), keepdims=True)[..., 0])}
+
+
+def write_graphs(folder: Path) -> None:
+    """Write SavedModels that reach out; `written*` beside them would be the proof that they could."""
+    written = str(folder / "written")
+    besides: dict[str, Callable[[Any], Any]] = {
+        "writes": lambda _: tf.io.write_file(written, "x"),
+        "reads": lambda _: tf.io.read_file("/etc/hostname"),
+        "globs": lambda _: tf.io.matching_files("/etc/*"),
+        "prints": lambda imu: tf.print(imu, output_stream=f"file://{written}.txt"),
+        "saves": lambda imu: tf.raw_ops.SaveV2(
+            prefix=f"{written}.ckpt", tensor_names=["imu"], shape_and_slices=[""], tensors=[imu]
+        ),
+        "pythons": lambda imu: tf.py_function(lambda x: x, [imu], tf.float32),
+    }
+    for name, besides_it in besides.items():
+        module = Reaching(besides_it)
+        tf.saved_model.save(module, folder / name, signatures={"serving_default": module.serve})
+
+
 def main(folder: Path) -> None:
     """Write them all."""
+    write_graphs(folder)
     models = {
         "gru.keras": net(layers.GRU(4, name="memory")),
         "lstm.h5": net(layers.Bidirectional(layers.LSTM(4), name="memory")),
@@ -65,6 +102,9 @@ def main(folder: Path) -> None:
         "custom.h5": net(Mine(name="mine")),
         "norm.keras": net(layers.LayerNormalization(name="norm")),
         "elu.keras": net(layers.Conv1D(4, 3, activation="elu", name="first")),
+        "double.keras": net(layers.Conv1D(4, 3, dtype="float64", name="first")),
+        "mixed.keras": net(layers.Conv1D(4, 3, dtype=keras.DTypePolicy("mixed_float16"), name="first")),
+        "mixed.h5": net(layers.Conv1D(4, 3, dtype=keras.DTypePolicy("mixed_float16"), name="first")),
         "empty.keras": keras.Sequential([]),
         "nan.keras": with_nan(),
         "rank.keras": net(shape=(32, 6, 4)),

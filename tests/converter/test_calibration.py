@@ -135,6 +135,40 @@ def test_the_recordings_rate_is_known_only_if_they_agree(walks: Path) -> None:
     assert common_rate_hz(walks) is None
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fs": 0.0}, "'fs' is 0.0"),
+        ({"fs": float("nan")}, "'fs' is nan"),
+        ({"fs": np.array([50.0, 50.0])}, r"'fs' is an array \[2\]"),
+        ({"fs": "fast"}, "'fs' is fast"),
+        ({"dataset": np.array([None], dtype=object)}, "holds Python objects"),
+    ],
+)
+def test_a_bad_recording_is_named_and_not_the_model(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = write(tmp_path, 1)
+    with np.load(path) as archive:
+        np.savez(path, **{key: archive[key] for key in archive.files} | changes)
+    for use in (common_rate_hz, lambda root: draw(root, SIX, WINDOW, count=2)):
+        with pytest.raises(RecordingError, match=message) as raised:
+            use(tmp_path)
+        assert str(raised.value).startswith(f"{path}: ")
+
+
+def test_a_file_that_is_no_recording_at_all_is_named_too(tmp_path: Path) -> None:
+    np.save(tmp_path / "lone.npy", np.zeros(3))
+    (tmp_path / "lone.npy").rename(tmp_path / "lone.npz")
+    with pytest.raises(RecordingError, match=r"lone\.npz: no \.npz archive"):
+        common_rate_hz(tmp_path)
+
+
+@pytest.mark.parametrize("rate_hz", [1.0, 2.0, 5.0, 25.0, 100.0])
+def test_a_window_is_whole_at_any_rate_of_the_model(walks: Path, rate_hz: float) -> None:
+    drawn = draw(walks, replace(THREE, sampling_rate_hz=rate_hz), 20, count=6)
+    assert drawn.raw.shape == (6, 20, 3)
+    assert np.isfinite(drawn.raw).all()
+
+
 def test_windows_are_clipped_as_the_int8_input_saturates() -> None:
     spec = replace(THREE, input_range=(-1.0, 2.0))
     windows = np.array([[[-5.0, 0.5, 5.0]]], np.float32)

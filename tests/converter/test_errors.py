@@ -82,3 +82,9 @@ def test_a_model_damaged_inside(model: Path) -> None:
     damaged[len(damaged) // 2] ^= 0xFF
     model.write_bytes(damaged)
     refused(convert("--model", model, "--calibration", model.parent), "mine.keras", "damaged")
+
+
+def test_a_message_is_one_line_whatever_the_names_in_it(tmp_path: Path) -> None:
+    done = convert("--model", tmp_path / "two\nlines\x1b[2J.keras", "--calibration", tmp_path)
+    refused(done, "two�lines�[2J.keras")
+    assert "\x1b" not in done.stderr

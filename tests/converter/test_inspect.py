@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from converter.__main__ import main
 from converter.flatfile import read_flatbuffer
 from converter.inspect_command import inspect
 from converter.runtime_proof import state_pairs
+from edge.classifier import MAX_MODEL_BYTES
 from edge.errors import ModelError, UsageError
 from tests.converter.conftest import SHIPPED, WINDOW
-from tests.converter.proving import changed, with_float_output
+from tests.converter.proving import changed, with_float_output, with_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def text() -> str:
-    return inspect(SHIPPED.with_suffix(".tflite"))
+    return inspect(SHIPPED.with_suffix(".tflite")).text
 
 
 def line_of(text: str, *words: str) -> str:
@@ -47,7 +50,7 @@ def test_every_state_is_named_with_its_source(text: str, shipped_flatbuffer: byt
 
 
 def test_a_window_model_reads_as_before() -> None:
-    text = inspect(WINDOW.with_suffix(".tflite"))
+    text = inspect(WINDOW.with_suffix(".tflite")).text
     assert "1,266,096" in line_of(text, "MACs per invoke")
     assert line_of(text, "CONV_2D + RELU", "65,016").split()[-1] == "stem_relu"
     assert line_of(text, "1x135x3", "input").split()[:3] == ["0", "1x135x3", "INT8"]
@@ -64,7 +67,7 @@ def test_every_tensor_and_operator_has_its_row(text: str, shipped_flatbuffer: by
 def test_a_float_file_is_not_called_integer(tmp_path: Path, shipped_flatbuffer: bytes) -> None:
     path = tmp_path / "float.tflite"
     path.write_bytes(with_float_output(shipped_flatbuffer))
-    assert "NO: operator DEQUANTIZE uses the float tensor 'sneaked_in'" in line_of(inspect(path), "integer")
+    assert "NO: operator DEQUANTIZE uses the float tensor 'sneaked_in'" in line_of(inspect(path).text, "integer")
 
 
 def test_a_file_without_a_manifest_is_shown_and_the_device_s_answer_foretold(
@@ -75,7 +78,7 @@ def test_a_file_without_a_manifest_is_shown_and_the_device_s_answer_foretold(
 
     path = tmp_path / "bare.tflite"
     path.write_bytes(changed(shipped_flatbuffer, strip))
-    text = inspect(path)
+    text = inspect(path).text
     assert "the device would refuse this file" in text
     assert "CONV_2D" in text
 
@@ -100,3 +103,77 @@ def test_the_command_prints_it_or_fails_in_one_line(capsys: pytest.CaptureFixtur
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"channels": [{"nam": "acc_x"}]},
+        {"channels": 3},
+        {"normalization": []},
+        {"state": [{"input": "a"}]},
+        {"trained_on": ["x"]},
+        {"self_test": None},
+        {"self_test": {"cases": 1}},
+        {"metrics": 1.5},
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_shown_as_it_is(
+    tmp_path: Path, shipped_flatbuffer: bytes, fields: dict[str, object]
+) -> None:
+    path = tmp_path / "odd.tflite"
+    path.write_bytes(with_manifest(shipped_flatbuffer, **fields))
+    text = inspect(path).text
+    assert "manifest: damaged" in text
+    assert '"sampling_rate_hz": 25.0' in text
+    assert "CONV_2D" in text
+
+
+def test_a_damaged_file_is_shown_and_ends_with_2(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, shipped_flatbuffer: bytes
+) -> None:
+    damaged = bytearray(shipped_flatbuffer)
+    damaged[len(damaged) // 2] ^= 1
+    path = tmp_path / "damaged.tflite"
+    path.write_bytes(damaged)
+    assert main(["inspect", str(path)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out.startswith("DAMAGED: ")
+    assert "CONV_2D" in captured.out
+    assert captured.err.count("\n") == 1
+    assert "damaged.tflite: is damaged" in captured.err
+
+
+def test_what_is_too_large_or_no_file_is_refused_unread(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with (tmp_path / "large.tflite").open("wb") as file:
+        file.truncate(MAX_MODEL_BYTES + 1)
+    for path, message in (
+        (tmp_path / "large.tflite", "has 16,777,217 bytes; allowed: 16,777,216"),
+        ("/dev/zero", "is no regular file"),
+        (tmp_path, "is no regular file"),
+    ):
+        assert main(["inspect", str(path)]) == 2
+        captured = capsys.readouterr()
+        assert message in captured.err
+        assert captured.err.count("\n") == 1
+
+
+def test_no_flipped_bits_end_in_a_traceback(tmp_path: Path, shipped_flatbuffer: bytes) -> None:
+    rng = np.random.default_rng(0)
+    path = tmp_path / "flipped.tflite"
+    for _ in range(150):
+        flipped = np.frombuffer(shipped_flatbuffer, np.uint8).copy()
+        # The weights are most of the file; the tables around them are what can confuse.
+        where = rng.integers(0, len(flipped), 4) if rng.random() < 0.5 else rng.integers(0, 3000, 4)
+        flipped[where] = rng.integers(0, 256, 4)
+        path.write_bytes(flipped.tobytes())
+        with contextlib.suppress(ModelError):
+            inspect(path)
+
+
+def test_a_name_cannot_steer_the_terminal(tmp_path: Path, shipped_flatbuffer: bytes) -> None:
+    path = tmp_path / "steer.tflite"
+    path.write_bytes(with_manifest(shipped_flatbuffer, name="step\x1b[2J"))
+    text = inspect(path).text
+    assert "\x1b" not in text
+    assert "step�[2J" in text

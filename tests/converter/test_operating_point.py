@@ -62,16 +62,17 @@ def test_the_back_fill_reaches_beyond_the_look_back() -> None:
 
 
 def test_a_day_weighs_missed_ends_of_walks_and_invented_steps() -> None:
-    def wrong(f1: float, first: float, last: float, false: float) -> float:
-        return OperatingPoint(0.3, 0.24, Gate(0.9, 0.2, 4.0), 5, f1, first, last, false).wrong_per_day
+    def wrong(f1: float, bias: float, first: float, last: float, false: float) -> float:
+        return OperatingPoint(0.3, 0.24, Gate(0.9, 0.2, 4.0), 5, f1, bias, first, last, false).wrong_per_day
 
-    assert wrong(0.99, 1, 1, 0) == pytest.approx(50)
-    assert wrong(1, 0.9, 0.8, 0) == pytest.approx(45)
-    assert wrong(1, 1, 1, 10) == pytest.approx(80)
+    assert wrong(0.99, 0, 1, 1, 0) == pytest.approx(50)
+    assert wrong(1, -0.01, 1, 1, 0) == pytest.approx(50)
+    assert wrong(1, 0, 0.9, 0.8, 0) == pytest.approx(45)
+    assert wrong(1, 0, 1, 1, 10) == pytest.approx(80)
 
 
 def test_a_point_survives_its_file(tmp_path: Path) -> None:
-    point = OperatingPoint(0.3, 0.24, Gate(0.9, 0.2, 4.0), 5, 0.99, 0.9, 0.9, 1.0)
+    point = OperatingPoint(0.3, 0.24, Gate(0.9, 0.2, 4.0), 5, 0.99, 0.01, 0.9, 0.9, 1.0)
     path = tmp_path / "x.train.json"
     path.write_text(json.dumps({"chosen": asdict(point) | {"wrong_per_day": 1.0}}), encoding="utf-8")
     assert load_point(path) == point

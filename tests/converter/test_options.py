@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from converter.options import document_of, parser
+from converter.options import command_of, document_of, parser
 from converter.variants import parse_variants, variant_path
 from edge.errors import UsageError
 
@@ -63,3 +64,36 @@ def test_variants_come_in_one_order_and_each_has_its_file(tmp_path: Path) -> Non
     assert names == ["y.tflite", "y.int16x8.tflite"]
     with pytest.raises(UsageError, match="allowed: int8, int16x8, float16, dynamic_range"):
         parse_variants("int4")
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0", "-3", "soon"])
+def test_a_timeout_is_a_time(capsys: pytest.CaptureFixture[str], seconds: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parser().parse_args([f"--timeout={seconds}"])
+    assert "is not a number of seconds above 0" in capsys.readouterr().err
+
+
+def test_help_tells_of_inspect() -> None:
+    assert "footfall-convert inspect FILE.tflite" in " ".join(parser().format_help().split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        ((), "make convert"),
+        (("--model", "/home/me/my net.keras"), "make convert MODEL='my net.keras'"),
+        (("--calibration", "../walks", "--force"), "make convert CALIBRATION=../walks FORCE=1"),
+        (
+            ("--model", "x.keras", "--state", "a=b,c=d", "--window", "48", "--input-range=-4,4", "--any-orientation"),
+            "make convert MODEL=x.keras ARGS='--window=48 --input-range=-4,4 --any-orientation --state=a=b,c=d'",
+        ),
+        (("--spec", "x.yaml", "--sampling-rate-hz", "25"), "make convert SPEC=x.yaml ARGS=--sampling-rate-hz=25"),
+    ],
+)
+def test_the_command_that_makes_the_files_again(arguments: tuple[str, ...], command: str) -> None:
+    options = parser().parse_args(arguments)
+    assert command_of(options) == command
+    again = [word.removeprefix("ARGS=") for word in shlex.split(command) if word.startswith("ARGS=")]
+    parsed = vars(parser().parse_args(shlex.split(again[0]) if again else []))
+    variables = ("model", "calibration", "output", "spec", "evaluate", "variants", "force")
+    assert all(parsed[key] == value for key, value in vars(options).items() if key not in variables)

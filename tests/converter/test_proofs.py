@@ -144,6 +144,23 @@ def test_each_class_of_a_softmax_head_has_its_own_figures(window: Evidence) -> N
     assert found["a"]["mean"] < 0.01
 
 
+def test_a_lost_step_class_is_not_hidden_by_the_other_classes(window: Evidence) -> None:
+    floats = window.floats.copy()
+    floats[:, 2] += np.float32(0.08)
+    named = replace(window, spec=with_spec(window.spec, classes=("a", "b", "step", "d", "e")), floats=floats)
+    assert float(np.abs(floats - window.floats).mean()) < 0.02, "over all classes together it would pass"
+    (objection,) = objections_to(named)
+    assert objection.startswith("int8 and Keras differ: mean difference 0.0")
+    assert facts_of(named)["against_keras"]["frames"] == len(floats)
+
+
+def test_the_other_classes_cannot_fail_the_step_class(window: Evidence) -> None:
+    floats = window.floats.copy()
+    floats[:, 3] += np.float32(0.4)
+    named = replace(window, spec=with_spec(window.spec, classes=("a", "b", "step", "d", "e")), floats=floats)
+    assert objections_to(named) == []
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_each_head_of_the_shipped_file_has_its_own_figures(shipped: Evidence, number: int) -> None:
     floats = shipped.floats.copy()
@@ -153,6 +170,15 @@ def test_each_head_of_the_shipped_file_has_its_own_figures(shipped: Evidence, nu
     assert len(found) == len(CLASSES)
     assert found[number] > 0.25
     assert found[1 - number] < 0.01
+
+
+@pytest.mark.parametrize(("number", "about"), [(0, ""), (1, " about walking")])
+def test_either_head_unlike_that_of_keras_is_caught(shipped: Evidence, number: int, about: str) -> None:
+    floats = shipped.floats.copy()
+    floats[..., number] += np.float32(0.03)
+    assert float(np.abs(floats - shipped.floats).mean()) < 0.02, "over both heads together it would pass"
+    (objection,) = objections_to(replace(shipped, floats=floats))
+    assert objection.startswith(f"int8 and Keras differ{about}: mean difference 0.0")
 
 
 def test_a_state_that_is_not_fed_back_is_caught(shipped: Evidence) -> None:

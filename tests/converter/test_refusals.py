@@ -20,12 +20,21 @@ REFUSALS = {
     "gru.keras": ("layer 'memory' (GRU)", "cannot become int8", "use dilated causal Conv1D"),
     "lstm.h5": ("layer 'memory' (Bidirectional)", "use dilated causal Conv1D"),
     "gru_graph": ("loop", "use dilated causal Conv1D"),
+    "writes": ("(WriteFile) reaches files", "none of it was run"),
+    "reads": ("(ReadFile) reaches files",),
+    "globs": ("(MatchingFiles) reaches files",),
+    "prints": ("(PrintV2) reaches files",),
+    "saves": ("(SaveV2) reads or writes checkpoints outside of the folder's own saver",),
+    "pythons": ("(EagerPyFunc) reaches files",),
     "upsampling.keras": ("layer 'up' (UpSampling1D)", "answer at the lower rate"),
-    "lambda.keras": ("layer 'doubled' (Lambda)", "write it with keras layers"),
+    "lambda.keras": ("layer 'doubled' (Lambda)", "write it with keras layers", "never run here"),
     "custom.keras": ("layer 'mine' (Mine)", "build the model from keras.layers"),
     "custom.h5": ("Mine", "build it from keras.layers"),
     "norm.keras": ("layer 'norm' (LayerNormalization)", "BatchNormalization"),
     "elu.keras": ("layer 'first' (Conv1D, activation elu)", "use relu"),
+    "double.keras": ("layer 'first' (Conv1D) computes in float64; allowed: float32", "dtype='float32'"),
+    "mixed.keras": ("layer 'first' (Conv1D) computes in mixed_float16; allowed: float32",),
+    "mixed.h5": ("layer 'first' (Conv1D) computes in mixed_float16; allowed: float32",),
     "empty.keras": ("empty model", "Conv1D or Dense"),
     "nan.keras": ("'first/kernel' holds NaN or infinity in 1 of 72 values", "train it again"),
     "rank.keras": ("input 'imu' takes (32, 6, 4)", "(window, channels)", "Reshape"),
@@ -66,6 +75,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, subprocess.Comp
     with ThreadPoolExecutor(2) as pool:
         found = dict(zip(REFUSALS, pool.map(tried, REFUSALS), strict=True))
     assert not list(folder.glob("y.*")), "something was written"
+    assert not list(folder.glob("written*")), "a model's own code was run"
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from converter.proofs import Proof
-from converter.report import markdown, write_report
+from converter.report import markdown, rendered
 from tests.converter.conftest import ROOT
 
 DIFFERENCE = {"frames": 100, "mean": 0.004, "largest": 0.03, "disagreement": 0.02, "histogram": [0, 100]}
@@ -79,7 +79,13 @@ MODEL = {
 LAYER = {"name": "stem", "operator": "CONV_2D", "low": 0, "high": 7, "seen_low": 0, "seen_high": 7, "saturated": 0.0125}
 
 
-def proof_of(*, steps: Any = STEPS, runtimes: Any = (LOADED,), objections: tuple[str, ...] = ()) -> Proof:
+def proof_of(
+    *,
+    steps: Any = STEPS,
+    runtimes: Any = (LOADED,),
+    objections: tuple[str, ...] = (),
+    warnings: tuple[str, ...] = (),
+) -> Proof:
     facts = {
         "schema": 1,
         "deterministic": {"model": MODEL, "variants": {"int8": VARIANT}, "layers": [LAYER], "steps": steps},
@@ -90,11 +96,16 @@ def proof_of(*, steps: Any = STEPS, runtimes: Any = (LOADED,), objections: tuple
         },
         "objections": list(objections),
     }
-    return Proof(facts, list(objections), {"walk": b"\x89PNG walk"})
+    return Proof(facts, list(objections), {"walk": b"\x89PNG walk"}, list(warnings))
 
 
-def text_of(proof: Proof) -> str:
-    return markdown(Path("models/mine.tflite"), proof)
+def text_of(proof: Proof, command: str = "") -> str:
+    return markdown(Path("models/mine.tflite"), proof, command)
+
+
+def test_the_command_is_the_one_that_was_given() -> None:
+    text = text_of(proof_of(), "make convert MODEL=mine.keras ARGS='--window=48'")
+    assert text.count("From: `make convert MODEL=mine.keras ARGS='--window=48'`") == 4
 
 
 def test_every_section_names_its_command() -> None:
@@ -140,6 +151,17 @@ def test_objections_stand_at_the_top() -> None:
     assert "Accepted" not in text
 
 
+def test_a_file_that_was_not_scored_on_steps_is_not_called_more_than_it_is() -> None:
+    assert "**Accepted**: no proof objects" in text_of(proof_of())
+    verdict = text_of(proof_of(steps=None)).splitlines()[2]
+    assert verdict == "**Accepted** on its calibration windows; not scored on steps (give EVALUATE=…)."
+
+
+def test_warnings_stand_at_the_top() -> None:
+    text = text_of(proof_of(warnings=("the calibration set is small",)))
+    assert text.index("- the calibration set is small") < text.index("| model |")
+
+
 def test_what_was_not_tested_is_said_and_not_passed() -> None:
     absent = {"name": "tflite-runtime-2.14.0", "tested": False, "loads": False, "problem": "no python3.11"}
     (line,) = (line for line in text_of(proof_of(runtimes=(absent,))).splitlines() if "tflite-runtime" in line)
@@ -158,25 +180,19 @@ def test_a_float_variant_is_called_one() -> None:
     assert "accepts int8 only" in text_of(proof)
 
 
-def test_files_are_written_and_old_pictures_go(tmp_path: Path) -> None:
-    output = tmp_path / "mine.tflite"
-    stale, other = tmp_path / "mine.report-old.png", tmp_path / "other.report-walk.png"
-    for path in (stale, other):
-        path.write_bytes(b"x")
+def test_every_file_of_the_report_is_rendered() -> None:
     proof = proof_of()
-    write_report(output, proof)
-    assert not stale.exists()
-    assert other.exists()
-    assert (tmp_path / "mine.report-walk.png").read_bytes() == b"\x89PNG walk"
-    assert json.loads((tmp_path / "mine.report.json").read_text(encoding="utf-8")) == proof.facts
-    text = (tmp_path / "mine.report.md").read_text(encoding="utf-8")
-    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    assert pictures == ["mine.report-walk.png"]
-    assert str(tmp_path) not in text
+    files = rendered(Path("somewhere/mine.tflite"), proof)
+    assert set(files) == {"mine.report-walk.png", "mine.report.json", "mine.report.md"}
+    assert files["mine.report-walk.png"] == b"\x89PNG walk"
+    assert json.loads(files["mine.report.json"]) == proof.facts
+    text = files["mine.report.md"].decode()
+    assert re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text) == ["mine.report-walk.png"]
+    assert "somewhere" not in text
 
 
-def test_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_number_that_is_none_is_refused() -> None:
     proof = proof_of()
     proof.facts["measured"]["machine"] = float("nan")
     with pytest.raises(ValueError, match="JSON"):
-        write_report(tmp_path / "mine.tflite", replace(proof, pictures={}))
+        rendered(Path("mine.tflite"), replace(proof, pictures={}))

@@ -201,3 +201,11 @@ def test_keras_behind_the_same_pipeline(shipped_flatbuffer: bytes, shipped_spec:
     manifest = parse_manifest(embedded_manifest(shipped_flatbuffer))
     raw = np.stack(list(raw_answers(opened(shipped_flatbuffer), collected(load(paths[0]), manifest))))
     assert np.abs(step_probabilities(raw, manifest) - keras.walk_answers).mean() < 0.02
+
+
+def test_a_damaged_recording_to_score_on_is_named(tmp_path: Path, walk: Recording) -> None:
+    path = tmp_path / "cut.npz"
+    save_npz(path, walk)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(RecordingError, match=r"cut\.npz: not a readable \.npz"):
+        labelled(tmp_path)
