@@ -13,6 +13,7 @@ from converter import runtimes
 from converter.runtime_proof import job_for, main, oldest, row, runtime_objections, runtime_rows
 from converter.runtimes import ENVIRONMENTS, Environment, Job, Probed, made, probe
 from converter.shape import CLASSES, HOP_SAMPLES
+from edge.manifest import embedded_manifest, parse_manifest
 from tests.converter.conftest import SHIPPED
 from tests.converter.proving import HOPS, opened, windows_for, with_other_weight
 
@@ -67,8 +68,11 @@ def test_rows_tell_what_each_runtime_did(request: pytest.FixtureRequest, name: s
     rows = {each["name"]: each for each in runtime_rows(flatbuffer, windows)}
     assert oldest(list(rows.values())) == "tflite-runtime-2.14.0"
     tflite, litert = rows["tflite-runtime-2.14.0"], rows["ai-edge-litert-1.2.0"]
-    assert 0 < tflite["largest_difference"] <= 16
-    assert 0 < tflite["self_test_off_lsb"] <= 8
+    # An answer about noise may be far off where a state carries small differences on; most must be the same.
+    assert 0 < tflite["largest_difference"] <= 32
+    assert tflite["other_answers"] < 0.2 * tflite["answers"]
+    tolerance_lsb = parse_manifest(embedded_manifest(flatbuffer)).self_test.tolerance_lsb
+    assert 0 < tflite["self_test_off_lsb"] <= tolerance_lsb
     assert tflite["numpy"].startswith("1.")
     assert (litert["other_answers"], litert["self_test_off_lsb"]) == (0, 0)
     assert litert["answers"] == answers.size + sum(map(len, job_for(flatbuffer, windows)[1]))

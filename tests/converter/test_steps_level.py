@@ -196,11 +196,11 @@ def test_keras_behind_the_same_pipeline(shipped_flatbuffer: bytes, shipped_spec:
     keras = keras_steps(SHIPPED, shipped_spec, embedded_manifest(shipped_flatbuffer), paths)
     assert keras.walk == 0
     rows = compare({"int8": shipped_flatbuffer}, paths, keras.steps)
-    assert rows[KERAS] != rows["int8"], "two different computations"
     assert rows[KERAS]["f1_250ms"] == pytest.approx(rows["int8"]["f1_250ms"], abs=0.01)
     manifest = parse_manifest(embedded_manifest(shipped_flatbuffer))
     raw = np.stack(list(raw_answers(opened(shipped_flatbuffer), collected(load(paths[0]), manifest))))
-    assert np.abs(step_probabilities(raw, manifest) - keras.walk_answers).mean() < 0.02
+    off = np.abs(step_probabilities(raw, manifest) - keras.walk_answers)
+    assert 0 < off.mean() < 0.02, "two different computations of the same"
 
 
 def test_a_damaged_recording_to_score_on_is_named(tmp_path: Path, walk: Recording) -> None:
