@@ -27,6 +27,8 @@ SELF_TEST_STREAM = 40
 """Windows in a row of a self-test case of a model with state: enough for what it remembers to matter."""
 TOLERANCE_LSB = 8
 """How far tflite-runtime may be from litert in the self-test; measured at most 5 (design, toolchain)."""
+STREAM_TOLERANCE_LSB = 24
+"""The same for a model with state, whose differences feed on themselves; measured at most 16 over forty windows."""
 
 
 def build_manifest(
@@ -75,7 +77,7 @@ def self_test(converted: Int8Model) -> dict[str, Any]:
     """
     windows = SELF_TEST_STREAM if converted.streaming else 1
     return {
-        "tolerance_lsb": TOLERANCE_LSB,
+        "tolerance_lsb": STREAM_TOLERANCE_LSB if converted.streaming else TOLERANCE_LSB,
         "cases": [_case(converted, values) for values in _made_up_inputs(converted.input_shape, windows)],
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -32,13 +32,16 @@ ONS = (0.8, 0.9, 0.95, 0.97, 0.99)
 OFF = 0.2
 BACKFILL_S = 4.0
 """How much of a bout's start may be released, beyond the time that the walking head looks back."""
-DAY_STEPS, DAY_BOUTS, DAY_STILL_H = 5000, 150, 8
-"""An ordinary day, to weigh kinds of errors against each other: steps, walking bouts, hours of busy hands."""
+DAY_STEPS, DAY_BOUTS, DAY_STILL_H = 5000, 250, 8
+"""An ordinary day, to weigh kinds of errors against each other: steps, walks of 20 on average (an assumption: most
+walks are short, few are long), hours of busy hands."""
+MAX_WAIT_S = 2.0
+"""How long the walking head may look back: so late is the start of a walk published."""
 
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """A choice and what it gave on the people it was chosen on.
+    """A choice and what it gave on the people it was chosen on: means over data sets, so that none outweighs another.
 
     lookback: hops, of LOOKBACKS.
     """
@@ -48,7 +51,7 @@ class OperatingPoint:
     gate: Gate
     lookback: int
     f1_250ms: float
-    count_bias: float
+    count_error: float
     first_step_recall: float
     last_step_recall: float
     false_steps_per_hour: float
@@ -57,7 +60,7 @@ class OperatingPoint:
     def wrong_per_day(self) -> float:
         """Expected number of wrong steps in an ordinary day: unmatched ones, and those by which the count is off."""
         ends = 2 - self.first_step_recall - self.last_step_recall
-        found = DAY_STEPS * (1 - self.f1_250ms + abs(self.count_bias)) + DAY_BOUTS * ends
+        found = DAY_STEPS * (1 - self.f1_250ms + self.count_error) + DAY_BOUTS * ends
         return found + DAY_STILL_H * self.false_steps_per_hour
 
 
@@ -73,7 +76,8 @@ def choose(
 ) -> tuple[OperatingPoint, list[OperatingPoint]]:
     """Return the best point and all that were tried. hop_s: seconds between two walking probabilities."""
     tried = []
-    grid = list(product(THRESHOLDS, ONS, LOOKBACKS[1:]))
+    waits = [lookback for lookback in LOOKBACKS if 0 < lookback * hop_s <= MAX_WAIT_S]
+    grid = list(product(THRESHOLDS, ONS, waits))
     for threshold, on, lookback in tqdm(grid, "trying thresholds and gates", mininterval=2.0):
         gate = Gate(on, OFF, round(lookback * hop_s + BACKFILL_S, 2))
         tried.append(measure(tracks, answers, threshold, gate, lookback))
@@ -86,18 +90,24 @@ def measure(
     """Score one choice on tracks whose labels tell steps, or that there are none."""
     decision = Decision(threshold, REFRACTORY_S, gate, LOOKAHEAD, lookback)
     scored = [_scored(track, steps_s(said, decision)) for track, said in zip(tracks, answers, strict=True)]
-    figures = row("", [each for shifted in align(scored).values() for each in shifted])
+    rows = [row(name, shifted) for name, shifted in align(scored).items()]
     return OperatingPoint(
         threshold=threshold,
         refractory_s=REFRACTORY_S,
         gate=gate,
         lookback=lookback,
-        f1_250ms=round(figures["f1_250ms"] or 0.0, 5),
-        count_bias=round((figures["count_bias_percent"] or 0.0) / 100, 5),
-        first_step_recall=round(figures["first_step_recall_250ms"] or 0.0, 4),
-        last_step_recall=round(figures["last_step_recall_250ms"] or 0.0, 4),
-        false_steps_per_hour=round(figures["false_steps_per_hour"] or 0.0, 1),
+        f1_250ms=_mean(rows, "f1_250ms"),
+        count_error=round(_mean(rows, "count_bias_percent") / 100, 5),
+        first_step_recall=_mean(rows, "first_step_recall_250ms"),
+        last_step_recall=_mean(rows, "last_step_recall_250ms"),
+        false_steps_per_hour=_mean([row for row in rows if not row["true_steps"]], "false_steps_per_hour"),
     )
+
+
+def _mean(rows: Sequence[dict[str, Any]], figure: str) -> float:
+    """Return the mean size of a figure over the data sets that have it; 0 if none has."""
+    sizes = [abs(row[figure]) for row in rows if row[figure] is not None and (row["true_steps"] or "false" in figure)]
+    return round(float(np.mean(sizes)), 5) if sizes else 0.0
 
 
 def _scored(track: Track, found_s: TimeArray) -> ScoredRecording:
