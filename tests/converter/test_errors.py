@@ -48,6 +48,7 @@ def test_a_missing_model(tmp_path: Path, model: Path) -> None:
     refused(convert("--model", tmp_path / "no.keras", "--spec", spec, "--calibration", tmp_path), "no.keras", "--model")
 
 
+@pytest.mark.tf
 def test_a_spec_with_an_impossible_threshold(model: Path) -> None:
     change_spec(model, threshold=1.5)
     refused(
