@@ -84,8 +84,9 @@ def answers(network: Any, track: Track) -> Answers:
     """Return what the net says of every frame of a track, as the device would find it in float arithmetic."""
     rest = REST_FRAMES + -len(track.frames) % HOP_SAMPLES
     frames = np.concatenate([track.frames, np.repeat(track.frames[-1:], rest, 0)])
-    step, walking = network(frames[None], training=False)
-    return Answers(_sigmoid(step), _sigmoid(walking))
+    step, walking = (_sigmoid(logits) for logits in network(frames[None], training=False))
+    # REST_FRAMES may end within a hop, for which the walking head has no answer.
+    return Answers(step[: len(walking) * HOP_SAMPLES], walking)
 
 
 def aligned(network: Any, tracks: Sequence[Track]) -> dict[str, float]:

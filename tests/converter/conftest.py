@@ -13,6 +13,9 @@ from converter.spec import Spec, load_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "models" / "step.keras"
+"""The model of the day: it streams, with state fed back and two classes."""
+WINDOW = Path(__file__).parent / "models" / "window.keras"
+"""A plain one, as shipped with 0.1.0: 135 frames in, five probabilities out, no state."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,6 +36,16 @@ def shipped_flatbuffer() -> bytes:
 @pytest.fixture(scope="session")
 def shipped_spec() -> Spec:
     return load_spec(SHIPPED.with_suffix(".yaml"))
+
+
+@pytest.fixture(scope="session")
+def window_flatbuffer() -> bytes:
+    return WINDOW.with_suffix(".tflite").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def window_spec() -> Spec:
+    return load_spec(WINDOW.with_suffix(".yaml"))
 
 
 def make_track(*, walking: bool, seconds: float = 60.0, dataset: str = "awinda_hand", seed: int = 0) -> Track:

@@ -14,19 +14,33 @@ import numpy as np
 from converter.flatfile import FlatModel, Operator, Tensor, read_flatbuffer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Values = dict[int, np.ndarray[Any, Any]]
 VALID = 1
 
 
-def run(flatbuffer: bytes, given: np.ndarray[Any, Any]) -> Values:
-    """Return the value of every tensor, by index, for one input."""
+def stream(
+    flatbuffer: bytes, inputs: Iterable[np.ndarray[Any, Any]], state: Sequence[tuple[str, str]] = ()
+) -> Iterator[Values]:
+    """Yield the value of every tensor, by index, for one input after the other.
+
+    state: (input, output) names of what is fed back, from its zero point on.
+    """
     model = read_flatbuffer(flatbuffer)
-    values: Values = {tensor.index: tensor.values for tensor in model.tensors if tensor.data is not None}
-    (entry,) = model.inputs
-    values[entry] = given.reshape(model.tensors[entry].shape)
+    given, answers = ({model.tensors[index].name: index for index in side} for side in (model.inputs, model.outputs))
+    pairs = [(given.pop(source), answers[target]) for source, target in state]
+    (entry,) = given.values()
+    memory = {source: np.full(model.tensors[source].shape, model.tensors[source].zero_point[0]) for source, _ in pairs}
+    for values in inputs:
+        found = _run(model, {entry: values.reshape(model.tensors[entry].shape), **memory})
+        memory = {source: found[target] for source, target in pairs}
+        yield found
+
+
+def _run(model: FlatModel, given: Values) -> Values:
+    values: Values = {tensor.index: tensor.values for tensor in model.tensors if tensor.data is not None} | given
     for operator in model.operators:
         result = KERNELS[operator.name](model, operator, values)
         out = model.tensors[operator.outputs[0]]

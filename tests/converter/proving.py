@@ -1,4 +1,4 @@
-"""What the tests of the proofs share: evidence about the shipped model, and ways to spoil a file."""
+"""What the tests of the proofs share: evidence about a model, and ways to spoil its file."""
 
 from __future__ import annotations
 
@@ -9,18 +9,29 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from converter.flatfile import read_flatbuffer
 from converter.manifest import embed
 from converter.proofs import Evidence
+from converter.runtime_proof import state_pairs
+from converter.spec import load_spec
 from converter.verify import Int8Model
 from edge.manifest import embedded_manifest
-from tests.converter.conftest import SHIPPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from converter.spec import Spec
 
     Floats = np.ndarray[Any, np.dtype[np.float32]]
+
+HOPS = 80
+"""Of a sequence for a model with state: what the shipped one remembers of its past is 64 at the longest."""
+
+
+def opened(flatbuffer: bytes) -> Int8Model:
+    """Return the file under the device's runtime, with the state that its manifest tells of."""
+    return Int8Model(flatbuffer, state_pairs(flatbuffer))
 
 
 def windows_like(shape: tuple[int, ...], count: int, seed: int = 0) -> Floats:
@@ -30,20 +41,28 @@ def windows_like(shape: tuple[int, ...], count: int, seed: int = 0) -> Floats:
     return np.clip(windows, -4, 4).astype(np.float32)
 
 
-def evidence_of(flatbuffer: bytes, spec: Spec, variant: str = "int8") -> Evidence:
-    """Return evidence in which the Keras model answers as the shipped file does, plus a little noise."""
-    shipped = Int8Model(SHIPPED.with_suffix(".tflite").read_bytes())
-    windows = windows_like(shipped.input_shape, 30)
-    answers = shipped.probabilities(windows)
-    floats = answers + np.random.default_rng(1).normal(0, 0.002, answers.shape).astype(np.float32)
+def windows_for(flatbuffer: bytes, count: int) -> Floats:
+    """Return such windows [count, …] for a model, or, if it has state, sequences of them [count, HOPS, …]."""
+    model = opened(flatbuffer)
+    if not model.streaming:
+        return windows_like(model.input_shape, count)
+    window, channels = model.input_shape[1:]
+    return windows_like((1, HOPS * window, channels), count).reshape(count, HOPS, window, channels)
+
+
+def evidence_of(keras_path: Path, variant: str = "int8") -> Evidence:
+    """Return evidence on the file beside a Keras model, in which that answers as the file does, plus a little noise."""
+    flatbuffer = keras_path.with_suffix(".tflite").read_bytes()
+    windows = windows_for(flatbuffer, 30)
+    answers = opened(flatbuffer).probabilities(windows)
     return Evidence(
         variant=variant,
         flatbuffer=flatbuffer,
-        spec=spec,
+        spec=load_spec(keras_path.with_suffix(".yaml")),
         windows=windows,
-        floats=floats,
-        keras_path=SHIPPED,
-        parameters=15073,
+        floats=answers + np.random.default_rng(1).normal(0, 0.002, answers.shape).astype(np.float32),
+        keras_path=keras_path,
+        parameters=12_345,
         calibration={"windows": 30},
     )
 
@@ -68,36 +87,35 @@ def with_manifest(flatbuffer: bytes, **fields: Any) -> bytes:
 
 
 def with_float_output(flatbuffer: bytes) -> bytes:
-    """Return the file with a DEQUANTIZE sneaked in at its end: it loads and answers, in float32."""
+    """Return the file with a DEQUANTIZE sneaked in after its answer: it loads and answers, in float32."""
+    states = {target.encode() for _, target in state_pairs(flatbuffer)}
 
     def sneak(model: Any) -> None:
         graph = model.subgraphs[0]
+        place = next(n for n, index in enumerate(graph.outputs) if graph.tensors[index].name not in states)
         code = schema.OperatorCodeT()
         code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
         code.version = 2
         model.operatorCodes.append(code)
         tensor = schema.TensorT()
         tensor.name, tensor.type, tensor.buffer = b"sneaked_in", schema.TensorType.FLOAT32, 0
-        tensor.shape = graph.tensors[graph.outputs[0]].shape
+        tensor.shape = graph.tensors[graph.outputs[place]].shape
         graph.tensors.append(tensor)
         operator = schema.OperatorT()
         operator.opcodeIndex = len(model.operatorCodes) - 1
-        operator.inputs, operator.outputs = [int(graph.outputs[0])], [len(graph.tensors) - 1]
+        operator.inputs, operator.outputs = [int(graph.outputs[place])], [len(graph.tensors) - 1]
         graph.operators.append(operator)
-        graph.outputs = [len(graph.tensors) - 1]
+        graph.outputs = [len(graph.tensors) - 1 if n == place else int(i) for n, i in enumerate(graph.outputs)]
 
     return changed(flatbuffer, sneak)
 
 
 def with_other_weight(flatbuffer: bytes) -> bytes:
-    """Return the file with one weight of its head turned round; it loads as before."""
+    """Return the file with the largest weight of its step head, the last convolution, turned round; it still loads."""
+    convolutions = [operator for operator in read_flatbuffer(flatbuffer).operators if operator.name == "CONV_2D"]
 
     def turn(model: Any) -> None:
-        graph = model.subgraphs[0]
-        weights = max(
-            (tensor for tensor in graph.tensors if tensor.name.decode().endswith("head_1/convolution")),
-            key=lambda tensor: len(model.buffers[tensor.buffer].data),
-        )
+        weights = model.subgraphs[0].tensors[convolutions[-1].inputs[1]]
         data = model.buffers[weights.buffer].data.copy()
         largest = int(np.argmax(np.abs(data.view(np.int8).astype(int))))
         data.view(np.int8)[largest] *= -1

@@ -38,15 +38,15 @@ def test_hand_held_walks_of_unseen_people(recordings_dir: Path) -> None:
         p for p in find_recordings([recordings_dir / "awinda_hand"]) if p.name[:8] in ("person_7", "person_8")
     )
     assert total["true_steps"] > 1500
-    assert total["f1_250ms"] >= 0.97
+    assert total["f1_250ms"] >= 0.975
 
 
 def test_phones_of_unseen_people(recordings_dir: Path) -> None:
-    assert scores(find_recordings([recordings_dir / "oxford_val"]))["f1_250ms"] >= 0.97
+    assert scores(find_recordings([recordings_dir / "oxford_val"]))["f1_250ms"] >= 0.985
 
 
 def test_false_steps_at_a_desk_stay_rare(recordings_dir: Path) -> None:
     typing = [p for p in find_recordings([recordings_dir / "wisdm_phone"]) if int(p.name[:4]) >= 1636]
     total = scores(typing)
     assert total["non_walking_hours"] > 1
-    assert total["false_steps_per_hour"] < 150
+    assert total["false_steps_per_hour"] < 20

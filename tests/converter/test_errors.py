@@ -70,9 +70,10 @@ def test_a_folder_without_recordings(model: Path) -> None:
 
 
 @pytest.mark.tf
-def test_a_spec_that_does_not_fit_the_model(model: Path) -> None:
-    change_spec(model, hop_samples=7)
-    refused(convert("--model", model, "--calibration", model.parent), "mine.keras", "(1, 5, 1)", "7")
+@pytest.mark.parametrize("hop_samples", [1, 7])
+def test_a_spec_that_does_not_fit_the_model(model: Path, hop_samples: int) -> None:
+    change_spec(model, hop_samples=hop_samples)
+    refused(convert("--model", model, "--calibration", model.parent), "mine.keras", f"hop_samples is {hop_samples}")
 
 
 @pytest.mark.tf

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from converter.__main__ import main
+from converter.flatfile import read_flatbuffer
 from converter.inspect_command import inspect
+from converter.runtime_proof import state_pairs
 from edge.classifier import MAX_MODEL_BYTES
 from edge.errors import ModelError, UsageError
-from tests.converter.conftest import SHIPPED
+from tests.converter.conftest import SHIPPED, WINDOW
 from tests.converter.proving import changed, with_float_output, with_manifest
 
 if TYPE_CHECKING:
@@ -30,19 +32,36 @@ def line_of(text: str, *words: str) -> str:
 
 def test_manifest_operators_and_tensors_are_there(text: str) -> None:
     assert "yes: every tensor" in line_of(text, "integer")
-    assert "1,266,096" in line_of(text, "MACs per invoke")
-    assert "7 x CONV_2D v3" in line_of(text, "operators")
+    assert "57,608" in line_of(text, "MACs per invoke")
+    assert "15 x CONV_2D v3" in line_of(text, "operators")
     assert line_of(text, "sampling_rate_hz").split() == ["sampling_rate_hz", "25"]
     assert "acc_x [m/s^2], acc_y" in line_of(text, "channels")
+    assert line_of(text, "classes").split(maxsplit=1) == ["classes", "step, walking"]
+    assert "backfill_s" in line_of(text, "walking", "on")
     assert "3 cases" in line_of(text, "self_test")
+    assert line_of(text, "CONV_2D + RELU", "1x1x2x28", "1,176").split()[-1] == "stem_relu"
+    assert line_of(text, "1x2x3", "input").split()[1:3] == ["1x2x3", "INT8"]
+
+
+def test_every_state_is_named_with_its_source(text: str, shipped_flatbuffer: bytes) -> None:
+    rows = [line.split(maxsplit=1)[1] for line in text.splitlines() if line.split()[:1] == ["state"]]
+    assert rows == [f"{given} <- {answer}" for given, answer in state_pairs(shipped_flatbuffer)]
+    assert len(rows) == 12
+
+
+def test_a_window_model_reads_as_before() -> None:
+    text = inspect(WINDOW.with_suffix(".tflite")).text
+    assert "1,266,096" in line_of(text, "MACs per invoke")
     assert line_of(text, "CONV_2D + RELU", "65,016").split()[-1] == "stem_relu"
     assert line_of(text, "1x135x3", "input").split()[:3] == ["0", "1x135x3", "INT8"]
+    assert "classes" not in text
 
 
-def test_every_tensor_and_operator_has_its_row(text: str) -> None:
+def test_every_tensor_and_operator_has_its_row(text: str, shipped_flatbuffer: bytes) -> None:
+    model = read_flatbuffer(shipped_flatbuffer)
     operators, tensors = (part.splitlines()[2:] for part in text.split("\n\n")[2:])
-    assert [row.split()[0] for row in operators] == list(map(str, range(32)))
-    assert [row.split()[0] for row in tensors] == list(map(str, range(68)))
+    assert [row.split()[:2] for row in operators] == [[str(n), each.name] for n, each in enumerate(model.operators)]
+    assert [row.split()[0] for row in tensors] == list(map(str, range(len(model.tensors))))
 
 
 def test_a_float_file_is_not_called_integer(tmp_path: Path, shipped_flatbuffer: bytes) -> None:

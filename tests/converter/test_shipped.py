@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import pytest
 
+from converter.flatfile import read_flatbuffer
+from converter.runtime_proof import state_pairs
+from converter.shape import CLASSES, HOP_SAMPLES
 from converter.verify import operators
 from edge.classifier import StepClassifier
 from edge.manifest import embedded_manifest
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from converter.spec import Spec
+
+MAX_BYTES = 80_000
 
 
 def convert(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -37,11 +43,33 @@ def test_manifest_says_what_the_spec_says(shipped_flatbuffer: bytes, shipped_spe
     assert manifest["trained_on"] == list(shipped_spec.trained_on)
     assert all(source["licence"] for source in manifest["trained_on"])
 
+    assert manifest["classes"] == list(shipped_spec.classes) == list(CLASSES)
+    assert shipped_spec.gate is not None
+    assert manifest["walking"] == asdict(shipped_spec.gate)
+    assert manifest["window_samples"] == manifest["hop_samples"] == HOP_SAMPLES
+
 
 def test_every_operator_is_built_in_and_no_tensor_is_float(shipped_flatbuffer: bytes) -> None:
     found = operators(shipped_flatbuffer)
     assert found["CONV_2D"] >= 5
+    # A QUANTIZE would mean that two tensors which are the same number have two scales.
     assert not {"QUANTIZE", "DEQUANTIZE", "SPACE_TO_BATCH_ND", "CUSTOM"} & set(found)
+
+
+def test_its_size_stays_within_what_was_promised(shipped_flatbuffer: bytes) -> None:
+    assert len(shipped_flatbuffer) <= MAX_BYTES
+
+
+def test_its_state_goes_back_as_it_comes_out(shipped_flatbuffer: bytes, shipped_spec: Spec) -> None:
+    model, pairs = read_flatbuffer(shipped_flatbuffer), state_pairs(shipped_flatbuffer)
+    assert len(pairs) == len(shipped_spec.state) == len(model.inputs) - 1 == len(model.outputs) - 1
+    given, answers = (
+        {model.tensors[index].name: model.tensors[index] for index in side} for side in (model.inputs, model.outputs)
+    )
+    for source, target in pairs:
+        into, out = given[source], answers[target]
+        assert (into.shape, into.scale, into.zero_point) == (out.shape, out.scale, out.zero_point), source
+        assert into.type == out.type == "INT8"
 
 
 def test_the_device_loads_it_and_its_self_test_passes() -> None:

@@ -13,7 +13,7 @@ from tests.converter.conftest import make_track
 
 tf = pytest.importorskip("tensorflow", reason="needs the converter's environment: pip install '.[converter,dev]'")
 training = pytest.importorskip("converter.training")
-pytestmark = [pytest.mark.tf, pytest.mark.slow]
+pytestmark = pytest.mark.tf
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,11 @@ def runs() -> list[Any]:
         make_track(walking=True, dataset="oxford_opt", seed=1),
         make_track(walking=False, dataset="wisdm_watch"),
     ]
-    return [training.train(tracks, steps=60, seed=4, title="test") for _ in range(2)]
+    with pytest.MonkeyPatch.context() as patch:
+        # Seconds instead of minutes; a window is still longer than the walking head looks back.
+        patch.setattr(training, "BATCH", 16)
+        patch.setattr(training, "WINDOW_FRAMES", 160)
+        return [training.train(tracks, steps=60, seed=4, title="test") for _ in range(2)]
 
 
 def test_the_loss_falls(runs: list[Any]) -> None:
@@ -42,7 +46,7 @@ def test_answers_cover_every_frame_and_tell_steps_from_rest(runs: list[Any]) -> 
     found, quiet = (training.answers(runs[0].network, track) for track in (walk, still))
     assert found.step.shape[0] == found.walking.shape[0] * HOP_SAMPLES >= len(walk.frames)
     at_steps = found.step[np.rint(walk.steps_s * 25).astype(int) + LOOKAHEADS[0], 0]
-    assert at_steps.mean() > quiet.step.mean() + 0.2
+    assert at_steps.mean() > quiet.step.mean() + 0.4
     assert found.walking[20:200].mean() > quiet.walking[20:200].mean() + 0.2
 
 

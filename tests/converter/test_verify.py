@@ -10,7 +10,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from converter.errors import ConversionError
-from converter.verify import Int8Model, check_difference, difference, operators
+from converter.verify import check_difference, difference, operators
+from tests.converter.proving import opened, windows_for
 
 if TYPE_CHECKING:
     from converter.spec import Spec
@@ -45,10 +46,7 @@ def test_a_custom_operator_is_found(shipped_flatbuffer: bytes) -> None:
 
 @pytest.fixture
 def answers(shipped_flatbuffer: bytes) -> np.ndarray[Any, np.dtype[np.float32]]:
-    int8 = Int8Model(shipped_flatbuffer)
-    rng = np.random.default_rng(1)
-    windows = rng.normal(0, 1, (40, *int8.input_shape[1:])).astype(np.float32)
-    return int8.probabilities(windows)
+    return opened(shipped_flatbuffer).probabilities(windows_for(shipped_flatbuffer, 4))
 
 
 def test_equal_answers_pass(answers: np.ndarray[Any, np.dtype[np.float32]], shipped_spec: Spec) -> None:
@@ -68,8 +66,27 @@ def test_other_decisions_do_not(shipped_spec: Spec) -> None:
         check_difference(difference(below, above, shipped_spec.threshold))
 
 
-def test_values_beyond_the_input_range_saturate(shipped_flatbuffer: bytes) -> None:
-    int8 = Int8Model(shipped_flatbuffer)
-    shape = (1, *int8.input_shape[1:])
+@pytest.mark.parametrize("name", ["shipped_flatbuffer", "window_flatbuffer"])
+def test_values_beyond_the_input_range_saturate(request: pytest.FixtureRequest, name: str) -> None:
+    flatbuffer = request.getfixturevalue(name)
+    int8, shape = opened(flatbuffer), windows_for(flatbuffer, 1).shape
     at_the_edge, beyond = (int8.probabilities(np.full(shape, value, np.float32)) for value in (4.1, 40.0))
     assert np.array_equal(at_the_edge, beyond)
+
+
+def test_each_sequence_starts_from_a_fresh_state(shipped_flatbuffer: bytes) -> None:
+    int8, windows = opened(shipped_flatbuffer), windows_for(shipped_flatbuffer, 3)
+    together = int8.probabilities(windows)
+    assert np.array_equal(int8.probabilities(windows[::-1]), together[::-1])
+    one_long = int8.probabilities(windows.reshape(1, -1, *windows.shape[2:]))
+    assert not np.array_equal(one_long.reshape(together.shape), together)
+
+
+def test_the_state_goes_on_from_one_hop_to_the_next_until_it_is_reset(shipped_flatbuffer: bytes) -> None:
+    int8 = opened(shipped_flatbuffer)
+    hops = int8.quantised(windows_for(shipped_flatbuffer, 1)[0])
+    first, again = ([int8.invoke(hop) for hop in hops] for _ in range(2))
+    int8.reset()
+    fresh = [int8.invoke(hop) for hop in hops]
+    assert np.array_equal(first, fresh)
+    assert not np.array_equal(first, again)
