@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from converter.found import Answers
     from edge.types import TimeArray
 
-LOOKAHEAD = 2
-"""Frames; of LOOKAHEADS the one that the device waits. More brings no step and takes time (docs/experiments.md)."""
+LOOKAHEAD = 3
+"""Frames; of LOOKAHEADS the one that the device waits: 0.12 s. Less loses precision in time, more brings nothing."""
 THRESHOLDS = (0.25, 0.3, 0.35, 0.4, 0.5)
 REFRACTORY_S = 0.24
 """No longer: runners take up to four steps per second. Shorter brings nothing (docs/experiments.md)."""
