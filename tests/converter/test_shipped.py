@@ -6,8 +6,9 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from converter.flatfile import read_flatbuffer
@@ -15,13 +16,15 @@ from converter.runtime_proof import state_pairs
 from converter.shape import CLASSES, HOP_SAMPLES
 from converter.verify import operators
 from edge.classifier import StepClassifier
-from edge.manifest import embedded_manifest
+from edge.manifest import embedded_manifest, parse_manifest
 from tests.converter.conftest import ROOT, SHIPPED
+from tests.converter.proving import changed, opened
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from converter.spec import Spec
+    from converter.verify import Int8Model
 
 MAX_BYTES = 80_000
 
@@ -29,6 +32,25 @@ MAX_BYTES = 80_000
 def convert(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "converter", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+
+
+def with_oldest_tap_turned(flatbuffer: bytes, name: str) -> bytes:
+    """Return the file with the sign of one convolution's weights for its oldest frame turned round."""
+
+    def turn(model: Any) -> None:
+        tensors = model.subgraphs[0].tensors
+        weights = next(each for each in tensors if each.name.decode() == name and len(each.shape) == 4)
+        data = model.buffers[weights.buffer].data.copy()
+        data.view(np.int8).reshape(weights.shape)[:, :, 0] *= -1
+        model.buffers[weights.buffer].data = data
+
+    return changed(flatbuffer, turn)
+
+
+def replayed(model: Int8Model, given: bytes) -> bytes:
+    model.reset()
+    hops = np.frombuffer(given, np.int8).reshape(-1, *model.input_shape)
+    return b"".join(model.invoke(hop).tobytes() for hop in hops)
 
 
 def test_manifest_beside_the_model_is_the_embedded_one(shipped_flatbuffer: bytes) -> None:
@@ -74,6 +96,16 @@ def test_its_state_goes_back_as_it_comes_out(shipped_flatbuffer: bytes, shipped_
 
 def test_the_device_loads_it_and_its_self_test_passes() -> None:
     assert StepClassifier(SHIPPED.with_suffix(".tflite")).manifest.name == "step"
+
+
+def test_its_self_test_reaches_the_oldest_frame_that_any_layer_remembers(shipped_flatbuffer: bytes) -> None:
+    cases = parse_manifest(embedded_manifest(shipped_flatbuffer)).self_test.cases
+    model = read_flatbuffer(shipped_flatbuffer)
+    weights = [model.tensors[each.inputs[1]] for each in model.operators if each.name == "CONV_2D"]
+    assert max(each.shape[2] for each in weights) > 1
+    for name in (each.name for each in weights if each.shape[2] > 1):
+        turned = opened(with_oldest_tap_turned(shipped_flatbuffer, name))
+        assert any(replayed(turned, given) != expected for given, expected in cases), name
 
 
 @pytest.mark.tf
