@@ -12,12 +12,13 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converter.errors import ConversionError
-from edge.errors import ModelError
+from edge.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,6 +40,8 @@ def run_child(job: dict[str, Any], *, timeout_s: float = TIMEOUT_S, program: Seq
     Raises ModelError for input that cannot be used, ConversionError when the process fails, dies or takes longer than
     timeout_s.
     """
+    if not program and find_spec("tensorflow") is None:
+        raise UsageError("no TensorFlow here: `make convert` brings it, or pip install 'footfall[converter]'")
     with tempfile.TemporaryDirectory(prefix="footfall-convert-") as folder:
         paths = {name: Path(folder, name) for name in ("outcome", "complaint", "job", "stderr")}
         text = json.dumps(job | {name: str(paths[name]) for name in ("outcome", "complaint")})

@@ -12,7 +12,7 @@ import pytest
 
 from converter.child import BAD_INPUT, last_words, run_child
 from converter.errors import ConversionError
-from edge.errors import ModelError
+from edge.errors import ModelError, UsageError
 from tests.converter.conftest import ROOT
 
 JOB = {"job": "any", "model": "mine.keras"}
@@ -120,3 +120,9 @@ def test_bad_input_is_told_apart_from_failed_work() -> None:
         run(f"{complain}; sys.exit({BAD_INPUT})")
     with pytest.raises(ConversionError, match="the conversion failed: the sentence"):
         run(f"{complain}; sys.exit(1)")
+
+
+def test_without_tensorflow_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("converter.child.find_spec", lambda _: None)
+    with pytest.raises(UsageError, match="pip install"), run_child({"job": "quantize", "model": "x.keras"}):
+        pass
