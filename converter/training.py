@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edge.types import FloatArray, TimeArray
 
 WINDOW_FRAMES = 320
-"""12.8 s: the walking head looks back on some 6 s before the instant that it answers for."""
+"""12.8 s: the walking head has most of its 15 s of past where it answers for the end of a window."""
 BATCH = 64
 PEAK_RATE = 6e-3
 WEIGHT_DECAY = 1e-3
