@@ -20,6 +20,7 @@ from converter.pictures import Walk, draw
 from converter.runtime_proof import oldest, runtime_objections, runtime_rows, state_pairs
 from converter.verify import Int8Model
 from edge.manifest import embedded_manifest, parse_manifest
+from edge.pipeline import rest_windows
 from edge.recording import load
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _walk(one: Evidence, path: Path, keras: KerasSteps) -> Walk:
     converted = steps_level.step_probabilities(raw, manifest)
     # The newest answer of each window is for its newest frame, less the look-ahead.
     newest_s = (manifest.hop_samples - 1 - manifest.lookahead_samples) / manifest.sampling_rate_hz
-    number = np.arange(converted.size) - (converted.shape[1] - 1)
+    number = np.arange(converted.size) - (converted.shape[1] - 1) - rest_windows(manifest) * converted.shape[1]
     time_s = newest_s + number * manifest.answer_period_s
     steps_s = np.empty(0) if recording.steps is None else recording.steps
     middle_s = float(steps_s[len(steps_s) // 2])

@@ -5,6 +5,7 @@ Live and replay run this same code; only the source and its clock differ.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,17 @@ if TYPE_CHECKING:
 
     from edge.classifier import Answer, StepClassifier
     from edge.imu import Imu
+    from edge.manifest import Manifest
     from edge.types import Window
 
 MIN_SEGMENT_SAMPLES = 2
+REST_S = 1.0
+"""How long a model with state is told of rest before a segment: its memory starts at 0 g, which looks like a knock."""
+
+
+def rest_windows(model: Manifest) -> int:
+    """Return how many windows of rest go in, unanswered, before the first of a segment."""
+    return math.ceil(REST_S * model.sampling_rate_hz / model.hop_samples) if model.state else 0
 
 
 class Pipeline:
@@ -61,6 +70,8 @@ class Pipeline:
         tail_frames = model.lookahead_samples + 2 * model.hop_samples + 1
         self._tail_s = tail_frames / model.sampling_rate_hz + 2 * self._resampler.half_width_s
         self._tail_s += 0.0 if model.gate is None else model.gate.backfill_s
+        self._rest_windows = rest_windows(model)
+        self._fresh = True
         self._segment: int | None = None
         self._last: SampleBatch | None = None
 
@@ -83,14 +94,24 @@ class Pipeline:
                     yield replace(step, emitted_s=min(step.emitted_s, end_s))
         for stage in (self._resampler, self._windows, self._classifier, self._detector):
             stage.reset()
+        self._fresh = True
         self._last = None
 
     def _steps(self, batch: SampleBatch) -> Iterator[StepEvent]:
         for window in self._windows.push(self._resampler.push(batch)):
+            if self._fresh:
+                self._rest_before(window)
             answer = self._classifier.infer(window.data)
             if self._observe is not None:
                 self._observe(window, answer)
             yield from self._detector.push(window, answer.step, answer.walking)
+
+    def _rest_before(self, first: Window) -> None:
+        """Let the model's memory be that of a device that has rested as it does in its first frame."""
+        self._fresh = False
+        rest = np.repeat(first.data[:1], len(first.data), axis=0)
+        for _ in range(self._rest_windows):
+            self._classifier.infer(rest)
 
     def _rest_after(self, batch: SampleBatch) -> SampleBatch:
         count = max(MIN_SEGMENT_SAMPLES, int(np.ceil(self._tail_s / self._source_period_s)))
