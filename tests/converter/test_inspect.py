@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from converter.__main__ import main
 from converter.flatfile import read_flatbuffer
@@ -132,8 +133,14 @@ def test_a_manifest_that_makes_no_sense_is_shown_as_it_is(
 def test_a_damaged_file_is_shown_and_ends_with_2(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, shipped_flatbuffer: bytes
 ) -> None:
+    # A weight: damage to the structure cannot be shown.
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(shipped_flatbuffer, 0))
+    weights = max(
+        (bytes(buffer.data) for buffer in model.buffers if buffer.data is not None and buffer.data[0] != ord("{")),
+        key=len,
+    )
     damaged = bytearray(shipped_flatbuffer)
-    damaged[len(damaged) // 2] ^= 1
+    damaged[shipped_flatbuffer.index(weights) + len(weights) // 2] ^= 1
     path = tmp_path / "damaged.tflite"
     path.write_bytes(damaged)
     assert main(["inspect", str(path)]) == 2
