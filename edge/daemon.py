@@ -70,8 +70,6 @@ def run(config: Config, *, open_source: Callable[[Sensor], Imu] = open_imu) -> i
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: imu.close())
         health.systemd.ready(f"counting steps from {imu.name}")
-        if config.mqtt.home_assistant:
-            log.warning("mqtt.home_assistant has no effect yet: discovery is not built")
         log.info("counting steps from %s at %g Hz, %d so far", imu.name, imu.sampling_rate_hz, outbox.total)
         count_steps(imu, Pipeline(classifier, source_rate_hz=imu.sampling_rate_hz), outbox, publisher, health)
         health.systemd.stopping()
@@ -87,6 +85,7 @@ def count_steps(imu: Imu, pipeline: Pipeline, outbox: Outbox, publisher: Publish
         now_s = time.monotonic()
         heard_s = now_s if batch is None or len(batch.time_s) else heard_s
         shelf.store([(step, time.time() - (now_s - step.time_s)) for step in steps])
+        publisher.observe(batch)
         publisher.quality = quality(now_s - heard_s, is_storing=not shelf.waiting)
         drain(publisher, outbox)
         health.beat()
