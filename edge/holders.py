@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 
@@ -63,7 +64,7 @@ def _command(folder: Path) -> list[str]:
 
 def _is_daemon(command: list[str]) -> bool:
     """`footfall run`, `python …/footfall run` or `python -m edge run`, with whatever options."""
-    for word, following in zip(command, command[1:], strict=False):
+    for word, following in pairwise(command):
         if following == "run" and (word == "edge" or Path(word).name == "footfall"):
             return True
     return False

@@ -1,8 +1,9 @@
 """A recording that grows on the disk while it is made, and is complete whenever the power goes.
 
-Samples are appended to `NAME.part.csv` or `NAME.part.csv.gz` beside the target as CSV: each block of a `.csv.gz` is a gzip member of its own, so
-that everything before the last block can be read whatever happens then. In the end the file is renamed to its name;
-an `.npz` is made from it first, unless it has gaps, which an `.npz` cannot tell: then it stays a `.csv.gz`.
+Samples are appended to `NAME.part.csv` or `NAME.part.csv.gz` beside the target. Each block of a `.csv.gz` is a gzip
+member of its own, so that everything before the last block can be read whatever happens then. In the end the file is
+renamed to its name; an `.npz` is made from it first, unless it has gaps, which an `.npz` cannot tell: then it stays a
+`.csv.gz`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import contextlib
 import gzip
 import io
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -22,6 +22,7 @@ from edge.recording import SUFFIXES, Recording, recording_name, save_npz
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import numpy.typing as npt
 

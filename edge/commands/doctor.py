@@ -12,10 +12,12 @@ from edge.doctor import basics, bus, clock, disk, measure, model, runner
 from edge.doctor import broker as broker_check
 from edge.doctor.finding import Check, Context, Finding, fail, ok
 from edge.doctor.report import Bar, JsonReport, TextReport
+from edge.errors import ConfigError
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator
+    from collections.abc import Generator
+    from pathlib import Path
 
 EXIT_OK, EXIT_FAILED = 0, 1
 MARGIN_S = 20.0
@@ -33,30 +35,26 @@ def command(arguments: Namespace) -> int:
     return EXIT_FAILED if counts["fail"] else EXIT_OK
 
 
-def findings(arguments: Namespace) -> Iterator[Finding]:
+def findings(arguments: Namespace) -> Generator[Finding, None, None]:
     """Yield the findings of every check that makes sense; without a config that is only the machine's."""
-    problems = configuration.check(arguments.config, os.environ) if arguments.config else []
-    if not problems:
-        problems = [] if arguments.config else environment_problems()
+    problems = config_problems(arguments.config)
     if problems:
         for problem in problems:
-            yield fail("config", f"{arguments.config or 'environment'}: {problem}", "correct it, then run doctor again")
-        context = Context(configuration.Config())
-        yield from runner.run([Check("machine", basics.machine, basics.LIMIT_S)], context)
+            yield fail("config", problem, "correct it, then run doctor again")
+        yield from runner.run([Check("machine", basics.machine, basics.LIMIT_S)], Context(configuration.Config()))
         return
-    context = Context(configuration.load(arguments.config, os.environ), arguments.config, measure_s=arguments.seconds)
-    yield ok(
-        "config", f"{arguments.config} is valid" if arguments.config else "no config file: every key at its default"
-    )
+    context = Context(configuration.load(arguments.config, os.environ), measure_s=arguments.seconds)
+    named = f"{arguments.config} is valid" if arguments.config else "no config file: every key at its default"
+    yield ok("config", named)
     if sys.stderr.isatty() and arguments.seconds > 0:
         context.progress = Bar(arguments.seconds)
     yield from runner.run(checks(arguments.seconds), context)
 
 
-def environment_problems() -> list[str]:
-    """Return what is wrong with the FOOTFALL__ variables where there is no file."""
-    from edge.errors import ConfigError  # noqa: PLC0415  only here
-
+def config_problems(path: Path | None) -> list[str]:
+    """Return every problem of the file and the FOOTFALL__ variables, or of these alone where there is no file."""
+    if path is not None:
+        return [f"{path}: {problem}" for problem in configuration.check(path, os.environ)]
     try:
         configuration.load(None, os.environ)
     except ConfigError as error:

@@ -62,7 +62,7 @@ class Take:
         self.samples += len(batch.time_s)
 
     def rate_hz(self, nominal_hz: float) -> float:
-        """The mean rate inside the segments; nominal where there are too few samples to tell."""
+        """Return the mean rate inside the segments; nominal where there are too few samples to tell."""
         lost_s = sum(end_s - begin_s for begin_s, end_s in self.gaps)
         intervals = self.samples - 1 - len(self.gaps)
         return round(intervals / (self.last_s - lost_s), RATE_DIGITS) if intervals >= MIN_SAMPLES else nominal_hz

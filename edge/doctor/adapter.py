@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.doctor.finding import Finding, ok, read_text, warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 AREA = "bus"
 SLOWER = "or slow the bus down: dtparam=i2c_arm_baudrate=50000 in config.txt, then reboot"
@@ -67,13 +67,16 @@ def kernel_client(path: str, address: int, root: Path) -> tuple[str | None, str 
     return read_text(client / "name"), driver.resolve().name if driver.exists() else None
 
 
-def how_to_enable(path: str, root: Path) -> str:
+def how_to_enable(root: Path) -> str:
     """Say what is missing for a device node that is not there."""
     others = sorted(str(node) for node in (root / "dev").glob("i2c-*"))
     if others:
         return f"this machine has {', '.join(others)}: set sensor.bus to the one the sensor is on"
     if any((root / "sys/class/i2c-adapter").glob("i2c-*")) or _is_on_in_config(root):
-        return "the kernel has the bus but not its device node: run `sudo modprobe i2c-dev` and add i2c-dev to /etc/modules"
+        return (
+            "the kernel has the bus but not its device node: run `sudo modprobe i2c-dev`, "
+            "and add i2c-dev to /etc/modules"
+        )
     return (
         "enable I2C: `sudo raspi-config nonint do_i2c 0`, or dtparam=i2c_arm=on in /boot/firmware/config.txt, "
         "then reboot; on other boards see the board's manual"

@@ -92,7 +92,7 @@ def _unusable(path: str, context: Context) -> Finding | None:
     except ImuError as error:
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno == errno.ENOENT:
-            return fail(AREA, f"there is no I2C bus at {path}", adapter.how_to_enable(path, context.root))
+            return fail(AREA, f"there is no I2C bus at {path}", adapter.how_to_enable(context.root))
         if isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.EPERM):
             return fail(AREA, f"user {getpass.getuser()!r} may not open {path}", _permission_advice(path))
         what, _, advice = str(error).partition(": ")
@@ -159,7 +159,7 @@ def _answers(answers: Sequence[Answer], sensor: Sensor, path: str, context: Cont
     for answer in answers:
         yield from _answer(answer, path, sensor, context)
     if all(one.error is not None and one.error.errno in ABSENT for one in answers):
-        yield _nothing(path, sensor, context)
+        yield _nothing(path, context)
         return
     usable = [one for one in answers if one.identity is not None and is_supported(one.identity.driver)]
     if sensor.address is not None and usable and sensor.address not in {one.address for one in usable}:
@@ -202,7 +202,7 @@ def _answer(answer: Answer, path: str, sensor: Sensor, context: Context) -> Iter
 
 
 def _named(answer: Answer, where: str, sensor: Sensor) -> Finding:
-    register, value = answer.values[-1]
+    value = answer.values[-1][1]
     who = f"WHO_AM_I {value:#04x}"
     identity = answer.identity
     if identity is not None and is_supported(identity.driver):
@@ -218,17 +218,18 @@ def _named(answer: Answer, where: str, sensor: Sensor) -> Finding:
         return fail(
             AREA,
             f"{where} acknowledges but every identity reads {answer.values[0][1]:#04x}: the data line stays {level}",
-            f"check SDA and its pull-up, and that the part gets its voltage (a 1.8 V part needs a level shifter): {WIRES}",
+            "check SDA and its pull-up, and that the part gets its voltage "
+            f"(a 1.8 V part needs a level shifter): {WIRES}",
         )
     if sensor.accept_unknown_id:
         return warn(
             AREA,
-            f"{where} answers with an unknown identity ({_pairs(answer)}); sensor.accept_unknown_id takes it as MPU-6050",
+            f"{where} answers with an unknown identity ({_pairs(answer)}), taken as an MPU-6050 (accept_unknown_id)",
             "look at the measurement below: only if gravity and noise are right, it is one",
         )
     return fail(
         AREA,
-        f"{where} answers with an unknown identity ({_pairs(answer)}): a clone, or no IMU at all (clocks sit at 0x68 too)",
+        f"{where} answers with an unknown identity ({_pairs(answer)}): a clone, or no IMU (clocks sit at 0x68 too)",
         "if the board was sold as MPU-6050, set sensor.accept_unknown_id: true and run doctor again",
     )
 
@@ -240,17 +241,18 @@ def _pairs(answer: Answer) -> str:
 def _refused(answer: Answer, error: OSError, path: str, context: Context) -> Finding:
     if error.errno == errno.EBUSY:
         name, driver = adapter.kernel_client(path, answer.address, context.root)
+        client = adapter.client_name(path, answer.address)
         return fail(
             AREA,
             f"a kernel driver{f' ({driver} for {name})' if driver else ''} holds {answer.address:#04x} on {path}",
-            "remove its dtoverlay line from config.txt and reboot, or unbind it: "
-            f"`echo {adapter.client_name(path, answer.address)} | sudo tee /sys/bus/i2c/drivers/{driver or 'DRIVER'}/unbind`",
+            "remove its dtoverlay line from config.txt and reboot, or for now: "
+            f"`echo {client} | sudo tee /sys/bus/i2c/drivers/{driver or 'DRIVER'}/unbind`",
         )
     what, _, advice = explain_access(error, answer.address, path).partition(": ")
     return fail(AREA, what, advice)
 
 
-def _nothing(path: str, sensor: Sensor, context: Context) -> Finding:
+def _nothing(path: str, context: Context) -> Finding:
     asked = ", ".join(f"{address:#04x}" for address in ADDRESSES)
     elsewhere = _elsewhere(path, context)
     if elsewhere:

@@ -1,4 +1,4 @@
-"""The clock: is it set by anybody, and is what it shows possible?"""
+"""The clock: who sets it, and whether what it shows is possible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The outbox's disk: may we write, is there room, what kind of file system, and is the file sound?
+"""The outbox's disk: right to write, room, kind of file system, and soundness of the file.
 
 The file itself is never opened by SQLite: even a reader would create files beside it, take locks, or fail under a
 daemon at work. A copy of it and its log is looked at instead, taken while nobody wrote.

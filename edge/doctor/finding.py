@@ -51,7 +51,6 @@ class Context:
     """
 
     config: Config
-    config_path: Path | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     root: Path = Path("/")
     measure_s: float = 10.0

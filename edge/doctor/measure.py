@@ -1,4 +1,4 @@
-"""Ten seconds of the real sensor through the real driver: noise, bias, rate, losses, saturation, and which way is up."""
+"""Ten seconds of the real sensor through the real driver: noise, bias, rate, losses, range, and which way is up."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def watch(imu: Imu, context: Context) -> Watched:
 
 
 def true_rate_hz(reads: list[tuple[float, int]]) -> float | None:
-    """Samples a second by the host's clock: least squares of the sample count over (host time, count) pairs."""
+    """Return samples a second by the host's clock: least squares of the sample count over (host time, count) pairs."""
     if len(reads) < 10:
         return None
     times_s, counts = np.array(reads).T
@@ -154,7 +154,7 @@ def _losses(watched: Watched) -> Iterator[Finding]:
 
 
 def _saturation(imu: npt.NDArray[np.float32]) -> Iterator[Finding]:
-    """A sensor at the end of its range gives the very same extreme value again and again."""
+    """Find a sensor at the end of its range: it gives the very same extreme value again and again."""
     for what, columns, least in (("accelerometer", slice(0, 3), 15.0), ("gyroscope", slice(3, 6), 4.0)):
         values = np.abs(imu[:, columns])
         top = float(values.max())
@@ -163,7 +163,7 @@ def _saturation(imu: npt.NDArray[np.float32]) -> Iterator[Finding]:
             yield fail(
                 AREA,
                 f"the {what} is at the end of its range ({top:.3g}) in {flat} of {len(imu)} samples",
-                "if it lies still, the chip is damaged or no such part; if it was shaken, run doctor again with it at rest",
+                "at rest: the chip is damaged, or no such part; shaken: run doctor again with it at rest",
             )
 
 
