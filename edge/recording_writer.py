@@ -45,7 +45,11 @@ class RecordingWriter:
         self._is_gzip = not out.name.endswith(".csv")
         self._part = out.with_name(f"{recording_name(out)}{PART}.csv" + (".gz" if self._is_gzip else ""))
         try:
-            self._file: BinaryIO = self._part.open("wb")
+            self._file: BinaryIO = self._part.open("wb" if force else "xb")
+        except FileExistsError:
+            raise UsageError(
+                f"{self._part}: an unfinished recording of that name is here; it can be played: rename or delete it"
+            ) from None
         except OSError as error:
             raise UsageError(f"{self._part}: {error.strerror}; give OUT in a directory you may write to") from error
         self._good_bytes = 0
