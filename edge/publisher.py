@@ -76,7 +76,7 @@ class Publisher:
         self._channel: Channel | None = None
         self._next_state_s = self._next_health_s = self._status_from_s = self._health_sent_s = _NEVER
         self._sent: dict[str, object] = {}
-        self._total_is_under_way = False
+        self._total_is_under_way = self._steps_refused = False
 
     @property
     def connected(self) -> bool:
@@ -175,11 +175,12 @@ class Publisher:
             return
         topics, codes = sorted(channel.refused), sorted(set(channel.refused.values()))
         channel.refused = {}
-        waits = {self._topic("step"), self._topic("batch")} & set(topics)
+        waits = bool({self._topic("step"), self._topic("batch")} & set(topics))
+        self._steps_refused = waits or self._steps_refused
         self._complaints.log(
             f"the MQTT broker refuses messages on {', '.join(topics)} (reason code {', '.join(map(str, codes))}): "
             f"check its ACL{'; steps wait in the outbox' if waits else ''}",
-            key=f"refused {bool(waits)}",
+            key=f"refused {self._steps_refused}",
         )
 
     def _listen(self, outbox: Outbox, channel: Channel) -> None:
