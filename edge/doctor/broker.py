@@ -31,6 +31,7 @@ TCP_TIMEOUT_S = 5.0
 PUBACK_TIMEOUT_S = 10.0
 EXPIRES_SOON_S = 14 * 86400.0
 NOT_AUTHORIZED = 135
+NO_TLS_ADVICE = "check mqtt.port: brokers speak TLS on 8883 as a rule; without TLS, set mqtt.tls.ca_file to null"
 LOOPBACK = ("localhost", "127.", "::1")
 
 
@@ -56,7 +57,10 @@ def _broker(address: Address, context: Context) -> Iterator[Finding]:
         yield reached
         return
     if context.config.mqtt.tls.ca_file is not None:
-        yield from _certificate(address, context.config.mqtt)
+        secure = _certificate(address, context.config.mqtt)
+        yield secure
+        if secure.level == "fail":
+            return
     yield from _session(address, context)
 
 
@@ -116,25 +120,29 @@ def _reach(address: Address) -> Finding | None:
     return None
 
 
-def _certificate(address: Address, settings: Mqtt) -> Iterator[Finding]:
-    """Look at the date of a certificate that is good today; what is wrong with a bad one, the login says."""
+def _certificate(address: Address, settings: Mqtt) -> Finding:
+    """Shake hands over TLS as the daemon will, and look at the certificate's last day."""
+    # The daemon's own context and words: doctor must not judge by other rules.
+    from edge.mqtt_connect import _explained, _tls_context  # noqa: PLC0415  see check()
+
     try:
-        context = ssl.create_default_context(cafile=settings.tls.ca_file)
         with (
             socket.create_connection((address.host, address.port), TCP_TIMEOUT_S) as plain,
-            context.wrap_socket(plain, server_hostname=address.host) as secure,
+            _tls_context(settings.tls).wrap_socket(plain, server_hostname=address.host) as secure,
         ):
             end = (secure.getpeercert() or {}).get("notAfter")
-    except (OSError, ValueError):
-        return
+    except (OSError, ValueError) as error:
+        reason, advice = _split(_explained(error))
+        if isinstance(error, (ConnectionError, TimeoutError, ssl.SSLEOFError)):
+            reason, advice = f"no TLS there ({reason})", NO_TLS_ADVICE
+        return fail(AREA, f"{address}: {reason}", advice)
     if not isinstance(end, str):
-        return
+        return ok(AREA, f"{address}: TLS")
     left_s = ssl.cert_time_to_seconds(end) - time.time()
     text = f"{address}: TLS; the certificate is valid until {end}"
     if left_s < EXPIRES_SOON_S:
-        yield warn(AREA, f"{text}, {left_s / 86400:.1f} days from now", "renew the broker's certificate")
-    else:
-        yield ok(AREA, text)
+        return warn(AREA, f"{text}, {left_s / 86400:.1f} days from now", "renew the broker's certificate")
+    return ok(AREA, text)
 
 
 def _session(address: Address, context: Context) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from edge.doctor import adapter
 from edge.doctor.finding import Finding, fail, ok, warn
-from edge.doctor.identity import ADDRESSES, Answer, ask
+from edge.doctor.identity import ADDRESSES, READS, Answer, ask, is_of_type
 from edge.errors import ImuError
 from edge.holders import holders
 from edge.imu.bus import SmbusBus, bus_path, explain_access, scan_command
@@ -137,7 +137,7 @@ def _chosen(answers: Sequence[Answer], sensor: Sensor) -> Answer | None:
     for answer in answers:
         if sensor.address in (None, answer.address) and answer.error is None:
             identity = answer.identity
-            if identity is not None and is_supported(identity.driver):
+            if identity is not None and is_supported(identity.driver) and is_of_type(identity, sensor.type):
                 return answer
             if identity is None and sensor.accept_unknown_id and _plausible(answer):
                 return answer
@@ -169,6 +169,12 @@ def _answers(answers: Sequence[Answer], sensor: Sensor, path: str, context: Cont
             f"sensor.address is {sensor.address:#04x}, but the sensor answers at {there}",
             f"set sensor.address to {usable[0].address:#04x} or null; the pin AD0 (SA0, SDO) chooses the address",
         )
+    elif usable and not any(is_of_type(one.identity, sensor.type) for one in usable if one.identity is not None):
+        yield fail(
+            AREA,
+            f"sensor.type is {sensor.type}, which is not what answers",
+            "set sensor.type to auto",
+        )
     elif sensor.address is None and len(usable) > 1:
         there = ", ".join(f"{one.address:#04x}" for one in usable)
         yield warn(
@@ -196,7 +202,7 @@ def _answer(answer: Answer, path: str, sensor: Sensor, context: Context) -> Iter
     if answer.retries:
         yield warn(
             AREA,
-            f"{answer.retries} of {25 + answer.retries} reads of {where} had to be repeated",
+            f"{answer.retries} of {READS + answer.retries} reads of {where} had to be repeated",
             f"the line is marginal: shorten the wires, add pull-ups of 2.2 to 4.7 kΩ; {adapter.SLOWER}",
         )
 

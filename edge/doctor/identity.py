@@ -64,6 +64,19 @@ IDENTITIES = (
 )
 
 
+FAMILIES = (
+    ("mpu6050", "mpu6500", "mpu9250", "mpu9255"),
+    ("lsm6dsox", "ism330dhcx"),
+)
+"""Names of sensor.type that mean the same driver."""
+
+
+def is_of_type(identity: Identity, sensor_type: str) -> bool:
+    """Whether a daemon told to look for this sensor.type takes the chip."""
+    family = next((names for names in FAMILIES if sensor_type in names), (sensor_type,))
+    return sensor_type == "auto" or identity.driver in family
+
+
 def registers_at(address: int) -> tuple[int, ...]:
     """Return the identity registers worth reading at an address, the most telling first."""
     found = dict.fromkeys(row.register for row in IDENTITIES if address in row.addresses)
