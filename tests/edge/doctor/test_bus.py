@@ -22,7 +22,7 @@ from emulator.fuse import FuseI2c
 from emulator.mpu6050 import MPU_6500, Mpu6050
 from emulator.namespace import unavailable
 from tests.broker import wait_until
-from tests.edge.doctor.clinic import ROOT, footfall, visit
+from tests.edge.doctor.clinic import footfall, visit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
