@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from converter.found import Answers
     from edge.types import TimeArray
 
-LOOKAHEAD = 3
-"""Frames; of LOOKAHEADS the one that the device waits: 0.12 s. Less loses precision in time, more brings nothing."""
-THRESHOLDS = (0.25, 0.3, 0.35, 0.4, 0.5)
+LOOKAHEAD = 5
+"""Frames; of LOOKAHEADS the one that the device waits: 0.2 s. On people left out, 0.12 s finds 1.4 points less, 0.24 s
+no more (docs/experiments.md)."""
+THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5)
+FIRSTS = (None, 0.2)
 REFRACTORY_S = 0.24
 """No longer: runners take up to four steps per second. Shorter brings nothing (docs/experiments.md)."""
 ONS = (0.8, 0.9, 0.95, 0.97, 0.99)
@@ -77,9 +79,9 @@ def choose(
     """Return the best point and all that were tried. hop_s: seconds between two walking probabilities."""
     tried = []
     waits = [lookback for lookback in LOOKBACKS if 0 < lookback * hop_s <= MAX_WAIT_S]
-    grid = list(product(THRESHOLDS, ONS, waits))
-    for threshold, on, lookback in tqdm(grid, "trying thresholds and gates", mininterval=2.0):
-        gate = Gate(on, OFF, round(lookback * hop_s + BACKFILL_S, 2))
+    grid = list(product(THRESHOLDS, ONS, waits, FIRSTS))
+    for threshold, on, lookback, first in tqdm(grid, "trying thresholds and gates", mininterval=2.0):
+        gate = Gate(on, OFF, round(lookback * hop_s + BACKFILL_S, 2), first)
         tried.append(measure(tracks, answers, threshold, gate, lookback))
     return min(tried, key=lambda point: point.wrong_per_day), tried
 
