@@ -35,6 +35,8 @@ ONS = (0.8, 0.9, 0.95, 0.97, 0.99)
 OFF = 0.2
 BACKFILL_S = 4.0
 """How much of a bout's start may be released, beyond the time that the walking head looks back."""
+LEAST = 4
+"""Strong steps that a walk begins with: fewer are mostly somebody who sits down or bends (docs/experiments.md)."""
 DAY_STEPS, DAY_BOUTS, DAY_STILL_H = 5000, 250, 8
 """An ordinary day, to weigh kinds of errors against each other: steps, walks of 20 on average (an assumption: most
 walks are short, few are long), hours of busy hands."""
@@ -86,7 +88,7 @@ def choose(
     waits = [lookback for lookback in LOOKBACKS if 0 < lookback * hop_s <= MAX_WAIT_S]
     grid = list(product(THRESHOLDS, ONS, waits, FIRSTS))
     for threshold, on, lookback, first in tqdm(grid, "trying thresholds and gates", mininterval=2.0):
-        gate = Gate(on, OFF, round(lookback * hop_s + BACKFILL_S, 2), first)
+        gate = Gate(on, OFF, round(lookback * hop_s + BACKFILL_S, 2), first, LEAST)
         tried.append(measure(tracks, answers, threshold, gate, lookback))
     return best(tried), tried
 

@@ -189,8 +189,11 @@ def to_document(spec: Spec) -> dict[str, Any]:
 
 
 def gate_document(spec: Spec) -> dict[str, float] | None:
-    """Return the gate as a manifest and a spec state it; None for a model without one."""
-    return {key: value for key, value in asdict(spec.gate).items() if value is not None} if spec.gate else None
+    """Return the gate as manifest and spec state it, without what is at its default; None for a model without one."""
+    if spec.gate is None:
+        return None
+    usual = {entry.name: entry.default for entry in fields(Gate)}
+    return {key: value for key, value in asdict(spec.gate).items() if value != usual[key]}
 
 
 def save_spec(spec: Spec, path: Path) -> None:
@@ -229,7 +232,7 @@ def _gate(entry: Any) -> Gate | None:
         return None
     if not isinstance(entry, dict) or not NEEDED_GATE_KEYS <= set(entry) <= GATE_KEYS:
         raise ValueError(f"walking is {entry!r}; allowed: the keys {', '.join(sorted(GATE_KEYS))}")
-    return Gate(**{key: float(value) for key, value in entry.items()})
+    return Gate(**{key: int(value) if key == "least" else float(value) for key, value in entry.items()})
 
 
 def _channel(entry: Any) -> str:

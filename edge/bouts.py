@@ -7,6 +7,8 @@ longer than the back-fill time was no walking and is dropped. Nothing that was r
 
 The first step of a walk starts from rest and is weaker than those that follow. Alone it would mean nothing; just before
 the first strong one of a confirmed bout it is that step, so it may reach a lower threshold (`first`).
+
+Sitting down or picking something up can look like two or three steps of a walk: a bout needs some more (`least`).
 """
 
 from __future__ import annotations
@@ -37,12 +39,14 @@ class Gate:
     on, off: a bout is confirmed when the walking probability reaches `on` and over when it falls below `off`.
     backfill_s: how old a step may be, counted from the newest frame, when it is released.
     first: what the step probability of a bout's first step must reach; None: what every step must.
+    least: how many strong steps must wait before a bout is confirmed.
     """
 
     on: float
     off: float
     backfill_s: float
     first: float | None = None
+    least: int = 0
 
 
 class BoutGate:
@@ -66,15 +70,15 @@ class BoutGate:
         peaks: found in this hop; walking: its probability; newest_s: instant of its newest frame; weak: maxima that
         could only be the first step of a walk.
         """
-        before = self.walking
-        self.walking = walking >= (self._gate.off if before else self._gate.on)
-        if before and self.walking:
+        if self.walking and walking >= self._gate.off:
             return [], peaks
+        # A bout ends and another one begins in different hops: `off` is at most `on`.
         self._held.extend(peaks)
         self._weak.extend(weak)
         for waiting in (self._held, self._weak):
             while waiting and waiting[0].time_s < newest_s - self._gate.backfill_s:
                 waiting.popleft()
+        self.walking = walking >= self._gate.on and len(self._held) >= self._gate.least
         if not self.walking:
             return [], []
         released = [*self._first(), *self._held]

@@ -75,6 +75,14 @@ def test_a_weak_step_right_before_the_first_strong_one_is_the_first(
     assert live == []
 
 
+def test_a_bout_needs_its_least_number_of_steps_and_then_releases_all() -> None:
+    gate = BoutGate(Gate(on=0.9, off=0.2, backfill_s=4.0, least=3))
+    assert gate.push([Peak(1.0, 0.8), Peak(1.5, 0.8)], 0.95, 1.6) == ([], [])
+    released, live = gate.push([Peak(2.0, 0.8)], 0.95, 2.1)
+    assert ([peak.time_s for peak in released], live) == ([1.0, 1.5, 2.0], [])
+    assert gate.push([Peak(2.5, 0.8)], 0.5, 2.6) == ([], [Peak(2.5, 0.8)])
+
+
 def test_weak_steps_alone_are_no_walk_and_those_of_an_old_wait_are_forgotten() -> None:
     gate = BoutGate(GATE)
     gate.push([], 0.0, 1.0, [Peak(0.9, 0.25)])
