@@ -1,4 +1,4 @@
-"""How to wake each emulated chip and read its FIFO: register numbers literal, from the data sheets, not from the driver.
+"""How to wake each emulated chip and read its FIFO: literal register numbers from the data sheets.
 
 Each recipe sets both sensors to about 100 Hz, ±8 g and ±1000 °/s (LSM9DS1: ±2000 °/s) and both into the FIFO.
 """
@@ -221,7 +221,14 @@ def _mpu(who_am_i: int, capacity: int) -> Recipe:
 
 ST_SCALE = {"acc_lsb_per_g": 1 / 0.244e-3, "gyr_lsb_per_dps": 1 / 35e-3}
 _LSM6DSOX = Recipe(
-    6667 / 64, wake_lsm6dsox, lsm6dsox_frames, 14, 512 * 7, **ST_SCALE, who_am_i=(0x0F, 0x6C), reset={0x12: 4, 0x02: 0x3F}
+    6667 / 64,
+    wake_lsm6dsox,
+    lsm6dsox_frames,
+    14,
+    512 * 7,
+    **ST_SCALE,
+    who_am_i=(0x0F, 0x6C),
+    reset={0x12: 4, 0x02: 0x3F},
 )
 
 RECIPES = {

@@ -17,6 +17,10 @@ def bench(request: pytest.FixtureRequest) -> Bench:
     return Bench(request.param)
 
 
+def has_finished(bench: Bench) -> bool:
+    return bench.chip.finished
+
+
 def test_every_chip_has_a_recipe() -> None:
     assert set(RECIPES) == set(CHIPS)
 
@@ -87,7 +91,45 @@ def test_full_scale_saturates(bench: Bench) -> None:
     bench.time.sleep(0.05)
     acc, gyr = bench.frames()[0]
     assert acc == (32767, -32768, round(recipe.acc_lsb_per_g))
-    assert gyr == (32767, 0, -32768)
+    assert (gyr[0] | 1, *gyr[1:]) == (32767, 0, -32768), "but for the noise in the lowest bit"
+
+
+def test_a_sensor_at_rest_has_noise_until_it_is_frozen(bench: Bench) -> None:
+    bench = Bench(bench.name, np.array([[0.0, 0.0, G, 0.0, 0.0, 0.0]]))
+    bench.run()
+    bench.time.sleep(0.1)
+    assert {gyr[0] for _, gyr in bench.frames()} == {0, 1}
+    bench.chip.frozen = True
+    bench.time.sleep(0.1)
+    assert len(set(bench.frames())) == 1
+
+
+def test_a_recording_can_repeat(bench: Bench) -> None:
+    bench = Bench(bench.name, ramp(1.0), repeats=True)
+    recipe = RECIPES[bench.name]
+    bench.run()
+    bench.time.sleep(0.2)
+    for _ in range(8):
+        bench.time.sleep(0.1)
+        bench.frames()
+    bench.time.sleep(0.2)
+    last = bench.frames()[-1][0][0] / recipe.acc_lsb_per_g * G
+    assert last == pytest.approx(0.2, abs=0.1), "0.01 m/s² a sample, from the beginning again after 0.99 s"
+    assert not bench.chip.finished
+
+
+def test_the_next_sample_can_be_waited_for(bench: Bench) -> None:
+    assert bench.chip.next_sample_s is None or bench.name.startswith("mpu")
+    bench.run()
+    next_s = bench.chip.next_sample_s
+    assert next_s is not None
+    taken = bench.chip.samples_taken
+    bench.time.sleep(next_s - bench.time.now() - 1e-5)
+    bench.get(0x00)
+    assert bench.chip.samples_taken == taken
+    bench.time.sleep(2e-5)
+    bench.get(0x00)
+    assert bench.chip.samples_taken == taken + 1
 
 
 def test_overflow_keeps_the_newest_and_counts_what_was_lost(bench: Bench) -> None:
@@ -119,10 +161,10 @@ def test_after_the_end_the_last_sample_is_held(bench: Bench) -> None:
     bench = Bench(bench.name, ramp(1.0))
     recipe = RECIPES[bench.name]
     bench.run()
-    assert not bench.chip.finished
+    assert not has_finished(bench)
     bench.time.sleep(1.2)
     bench.frames()
-    assert bench.chip.finished
+    assert has_finished(bench)
     bench.time.sleep(0.1)
     assert {acc[0] for acc, _ in bench.frames()} == {round(0.99 / G * recipe.acc_lsb_per_g)}
 

@@ -140,7 +140,6 @@ def pimoroni_icm20948(path: str) -> Reading:
     sensor = ICM20948(i2c_addr=0x68, i2c_bus=smbus2.SMBus(path))
     time.sleep(SETTLE_S)
     values = sensor.read_accelerometer_gyro_data()
-    # No temperature: the library takes RoomTemp_Offset for 21 *counts*.
     return {
         "acceleration": [value * GRAVITY for value in values[:3]],
         "gyro": [math.radians(value) for value in values[3:]],

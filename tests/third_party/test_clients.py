@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,8 +75,6 @@ def run_client(client: str, chip_name: str, recording: npt.NDArray[np.float64], 
     """Let a driver read one chip; start_s None would hold the first sample, as it never uses the FIFO."""
     if not PYTHON.exists():
         pytest.skip("no drivers here: make test-third-party")
-    import time  # noqa: PLC0415
-
     part = CHIPS[chip_name]
     chip = part.make(recording, RATE_HZ, temperature_c=TEMPERATURE_C, start_s=time.monotonic())
     with FuseI2c(path, EmulatedBus(part.devices(chip))):
@@ -162,7 +161,7 @@ def test_i2ctransfer_reads_a_fifo_burst_of_the_lsm6dsox(number: int) -> None:
         for register, value in ((0x10, 0x40), (0x11, 0x40), (0x09, 0x44), (0x0A, 0x06)):
             tool("i2cset", "-y", str(number), "0x6a", f"{register:#x}", f"{value:#x}")
         while chip.fifo_level < 10 * 14:
-            pass
+            time.sleep(0.01)
         burst = tool("i2ctransfer", "-y", str(number), "w1@0x6a", "0x78", "r140")
     data = bytes(int(word, 16) for word in burst.split())
     words = np.frombuffer(data, dtype=np.dtype([("tag", "u1"), ("xyz", "<i2", 3)]))
