@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from edge.errors import ConfigError, ImuError
-from edge.imu import mpu6050
+from edge.errors import ConfigError
 from edge.imu.bus import SmbusBus, bus_path
 from edge.imu.fifo import FifoImu
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from edge.config import Sensor
     from edge.imu.bus import I2cBus
@@ -64,26 +63,22 @@ def connect(
     sleep: Callable[[float], None] = time.sleep,
 ) -> Chip:
     """Open the bus, find the sensor and identify it, without starting it; ImuError says what is missing."""
-    mpu6050.divider_for(sensor.sampling_rate_hz)
+    from edge.imu import chips  # noqa: PLC0415  replay needs no chip
+    from edge.imu.chips.core import Options  # noqa: PLC0415
+
     bus = open_bus(bus_path(sensor.bus))
-    addresses = mpu6050.ADDRESSES if sensor.address is None else (sensor.address,)
     try:
-        address, part = _find(bus, addresses, accept_unknown_id=sensor.accept_unknown_id)
+        return chips.find(
+            bus,
+            sensor.type,
+            sensor.address,
+            accept_unknown_id=sensor.accept_unknown_id,
+            options=Options(sensor.sampling_rate_hz, sensor.firmware),
+            sleep=sleep,
+        )
     except BaseException:
         bus.close()
         raise
-    return mpu6050.Mpu6050(bus, address, part, sampling_rate_hz=sensor.sampling_rate_hz, sleep=sleep)
-
-
-def _find(bus: I2cBus, addresses: Sequence[int], *, accept_unknown_id: bool) -> tuple[int, mpu6050.Part]:
-    """Return the first address at which a known part answers; if none does, the first refusal is raised."""
-    refusals: list[ImuError] = []
-    for address in addresses:
-        try:
-            return address, mpu6050.probe(bus, address, accept_unknown_id=accept_unknown_id)
-        except ImuError as refusal:
-            refusals.append(refusal)
-    raise refusals[0]
 
 
 def _open_replay(sensor: Sensor) -> Imu:

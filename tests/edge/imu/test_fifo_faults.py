@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from edge.imu import mpu6050
+from edge.imu.chips import mpu6050
 from edge.imu.fifo import FifoFault, drain_interval_s
 from edge.imu.registers import int16_be
 from emulator.inprocess import InProcessBus

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.imu import mpu6050
+from edge.imu.chips import mpu6050
 from edge.imu.registers import Field, combine, int16_be, int16_le, runs, unsigned_be, unsigned_le
 
 # RM-MPU-6000A-00 rev 4.2: section 3 (register map) and the section given; 0x1D: RM-MPU-6500A-00 rev 2.1 section 4.8.
