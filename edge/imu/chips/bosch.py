@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from edge.imu.chip import FifoFault
 from edge.imu.chips.core import RegisterChip
-from edge.imu.fifo import FifoFault
 from edge.imu.registers import Field, int16_le, unsigned_le
 
 if TYPE_CHECKING:
-    from edge.imu.fifo import Frames
+    from edge.imu.chip import Frames
     from edge.imu.registers import Uint8Array
 
 CMD = Field(0x7E, 0xFF)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from edge.errors import ImuError
-from edge.imu.fifo import FifoFault, Frames, RegisterFault
+from edge.imu.chip import FifoFault, Frames, RegisterFault
 from edge.imu.registers import Field, combine, runs
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class _Block:
 
 
 class RegisterChip(ABC):
-    """A Chip (edge.imu.fifo) at a known address, driven by its table row.
+    """A Chip (edge.imu.chip) at a known address, driven by its table row.
 
     part: the row; options.sampling_rate_hz: 10 to 200, the nearest rate of the row is used and given as `odr_hz`.
     Raises ImuError for a rate outside.

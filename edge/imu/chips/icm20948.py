@@ -16,7 +16,7 @@ from edge.imu.registers import Field, int16_be, unsigned_be
 if TYPE_CHECKING:
     from typing import Any
 
-    from edge.imu.fifo import Frames
+    from edge.imu.chip import Frames
 
 # Bank 0 (8)
 WHO_AM_I = Field(0x00, 0xFF)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edge.imu.chip import FifoFault
 from edge.imu.chips.core import Family, Part, Rate, RegisterChip, TemperatureCanary, widest_below_nyquist
-from edge.imu.fifo import FifoFault
 from edge.imu.registers import Field, bits_of, int16_be, unsigned_be
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from edge.imu.fifo import Frames
+    from edge.imu.chip import Frames
 
 SOFT_RESET = Field(0x11, 0x01)  # DEVICE_CONFIG
 FIFO_MODE = Field(0x16, 0xC0)  # FIFO_CONFIG

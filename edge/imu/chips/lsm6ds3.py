@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edge.imu.chip import FifoFault
 from edge.imu.chips.core import Family, Part, Rate, RegisterChip
-from edge.imu.fifo import FifoFault
 from edge.imu.registers import Field, int16_le, unsigned_le
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from edge.imu.fifo import Frames
+    from edge.imu.chip import Frames
 
 FUNC_CFG_EN = Field(0x01, 0x80)
 FIFO_CTRL3 = Field(0x08, 0xFF)

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edge.imu.chip import FifoFault
 from edge.imu.chips.core import Family, Part, Rate, RegisterChip
-from edge.imu.fifo import FifoFault
 from edge.imu.registers import Field, bits_of, int16_le, signed, unsigned_le
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from edge.imu.fifo import Frames
+    from edge.imu.chip import Frames
 
 FUNC_CFG_ACCESS = Field(0x01, 0x80)
 REG_ACCESS = Field(0x01, 0xC0)  # embedded functions, sensor hub

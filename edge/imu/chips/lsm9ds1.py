@@ -14,7 +14,7 @@ from edge.imu.registers import Field, int16_le
 if TYPE_CHECKING:
     from typing import Any
 
-    from edge.imu.fifo import Frames
+    from edge.imu.chip import Frames
 
 WHO_AM_I = Field(0x0F, 0xFF)
 ODR_G = Field(0x10, 0xE0)

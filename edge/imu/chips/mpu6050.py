@@ -16,7 +16,7 @@ from edge.imu.registers import Field, int16_be, unsigned_be
 if TYPE_CHECKING:
     from typing import Any
 
-    from edge.imu.fifo import Frames
+    from edge.imu.chip import Frames
 
 SMPLRT_DIV = Field(0x19, 0xFF)
 DLPF_CFG = Field(0x1A, 0x07)
