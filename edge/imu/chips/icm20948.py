@@ -53,7 +53,7 @@ FRAME_BYTES = 14
 FS_8G, FS_1000DPS = 2, 2
 CLOCK_AUTO = 1
 INTERNAL_HZ = 1125.0  # with the low-pass filters on (10.1, 10.11)
-DIVIDERS = range(111, 4, -1)  # 10 to 187.5 Hz
+DIVIDERS = range(97, 4, -1)  # 11.5 to 187.5 Hz; slower, its narrowest filter would alias
 DLPF_BANDWIDTH_HZ = {1: 246.0, 2: 111.4, 3: 50.4, 4: 23.9, 5: 11.5, 6: 5.7}
 """ACCEL_DLPFCFG: -3 dB (10.15, table 18); GYRO_DLPFCFG has nearly the same: 151.8, 119.5, 51.2, 23.9, 11.6, 5.7 Hz."""
 
