@@ -44,7 +44,7 @@ def test_the_shipped_file_gives_the_defaults() -> None:
 def test_every_key_of_the_contract_is_in_the_shipped_file() -> None:
     contract = {
         "device": ["id"],
-        "sensor": ["type", "bus", "address", "sampling_rate_hz", "recording", "mount_matrix"],
+        "sensor": ["type", "bus", "address", "sampling_rate_hz", "firmware", "recording", "mount_matrix"],
         "model": ["path"],
         "mqtt": ["host", "port", "base_topic", "username", "password_file", "tls", "home_assistant"],
         "outbox": ["path", "max_age_h", "max_bytes"],
