@@ -79,7 +79,11 @@ sys.modules["digitalio"] = types.SimpleNamespace(DigitalInOut=None)  # type: ign
 def of_adafruit(sensor: Any) -> Reading:
     """All of Adafruit's drivers have the same three properties, in SI units."""
     time.sleep(SETTLE_S)
-    return {"acceleration": sensor.acceleration, "gyro": sensor.gyro, "temperature": sensor.temperature}
+    return {
+        "acceleration": list(sensor.acceleration),
+        "gyro": list(sensor.gyro),
+        "temperature": sensor.temperature,
+    }
 
 
 def adafruit_mpu6050(path: str) -> Reading:
@@ -125,7 +129,7 @@ def adafruit_lsm9ds1(path: str) -> Reading:
 
     sensor = LSM9DS1_I2C(I2c(path), mag_address=0x1C, xg_address=0x6A)
     # No temperature: the library's own zero is 27.5 °C at 256/16 steps a degree, "guesses", as it says.
-    return {**of_adafruit(sensor), "temperature": None, "magnetic_gauss": sensor.magnetic}
+    return {**of_adafruit(sensor), "temperature": None, "magnetic_gauss": list(sensor.magnetic)}
 
 
 def adafruit_icm20948(path: str) -> Reading:
@@ -134,8 +138,8 @@ def adafruit_icm20948(path: str) -> Reading:
     sensor = ICM20948(I2c(path), address=0x68)
     time.sleep(SETTLE_S)
     return {
-        "acceleration": sensor.acceleration,
-        "gyro": sensor.gyro,
+        "acceleration": list(sensor.acceleration),
+        "gyro": list(sensor.gyro),
         "temperature": None,
     }  # its magnetometer is behind slave 4 of the chip's I2C master, which is not emulated
 

@@ -97,6 +97,8 @@ def test_a_public_driver_reads_the_recording(chip_name: str, client: str, tmp_pa
         assert reading["temperature"] == pytest.approx(TEMPERATURE_C, abs=0.1)
     if "magnetic_ut" in reading:
         np.testing.assert_allclose(reading["magnetic_ut"], (18.0, 0.0, -45.0), atol=0.2)
+    if "magnetic_gauss" in reading:
+        np.testing.assert_allclose(reading["magnetic_gauss"], (0.2, 0.0, -0.4), atol=0.001)
 
 
 @pytest.mark.parametrize(("chip_name", "client"), WALKERS, ids=[client for _, client in WALKERS])
