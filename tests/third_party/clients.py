@@ -13,6 +13,7 @@ import json
 import math
 import sys
 import time
+import types
 from typing import Any
 
 import smbus2
@@ -70,10 +71,19 @@ class I2c:
         into[in_start:in_end] = bytes(read)
 
 
+# The libraries import busio for their annotations; Blinka's own would want to know which board this is.
+sys.modules["busio"] = types.SimpleNamespace(I2C=I2c, SPI=None)  # type: ignore[assignment]
+sys.modules["digitalio"] = types.SimpleNamespace(DigitalInOut=None)  # type: ignore[assignment]
+
+
 def of_adafruit(sensor: Any) -> Reading:
     """All of Adafruit's drivers have the same three properties, in SI units."""
     time.sleep(SETTLE_S)
-    return {"acceleration": sensor.acceleration, "gyro": sensor.gyro, "temperature": sensor.temperature}
+    return {
+        "acceleration": list(sensor.acceleration),
+        "gyro": list(sensor.gyro),
+        "temperature": sensor.temperature,
+    }
 
 
 def adafruit_mpu6050(path: str) -> Reading:
@@ -102,9 +112,10 @@ def adafruit_lsm6ds3trc(path: str) -> Reading:
 
 
 def adafruit_lsm6ds3(path: str) -> Reading:
-    from adafruit_lsm6ds.lsm6ds3 import LSM6DS3
+    # The library's LSM6DS3 is the TR-C (6Ah); the part with 69h it knows as LSM6DS33.
+    from adafruit_lsm6ds.lsm6ds33 import LSM6DS33
 
-    sensor = LSM6DS3(I2c(path))
+    sensor = LSM6DS33(I2c(path))
     sensor.pedometer_enable = True
     time.sleep(SETTLE_S)
     before = sensor.pedometer_steps
@@ -118,7 +129,7 @@ def adafruit_lsm9ds1(path: str) -> Reading:
 
     sensor = LSM9DS1_I2C(I2c(path), mag_address=0x1C, xg_address=0x6A)
     # No temperature: the library's own zero is 27.5 °C at 256/16 steps a degree, "guesses", as it says.
-    return {**of_adafruit(sensor), "temperature": None, "magnetic_gauss": sensor.magnetic}
+    return {**of_adafruit(sensor), "temperature": None, "magnetic_gauss": list(sensor.magnetic)}
 
 
 def adafruit_icm20948(path: str) -> Reading:
@@ -127,11 +138,10 @@ def adafruit_icm20948(path: str) -> Reading:
     sensor = ICM20948(I2c(path), address=0x68)
     time.sleep(SETTLE_S)
     return {
-        "acceleration": sensor.acceleration,
-        "gyro": sensor.gyro,
+        "acceleration": list(sensor.acceleration),
+        "gyro": list(sensor.gyro),
         "temperature": None,
-        "magnetic_ut": sensor.magnetic,
-    }
+    }  # its magnetometer is behind slave 4 of the chip's I2C master, which is not emulated
 
 
 def pimoroni_icm20948(path: str) -> Reading:
