@@ -76,6 +76,7 @@ class FifoImu:
         self.name = "no sensor yet"
         self.sampling_rate_hz = wait_for_hz or 0.0
         self._chip: Chip | None = None
+        self._reader: FifoReader
         self._times: SampleClock | None = None
         self._due_s = clock()
         self._last_s: float | None = None
@@ -226,7 +227,10 @@ class FifoImu:
         """Read from this chip from now on; another part than before brings its own name, rate and FIFO."""
         again = self._times is not None
         self._chip, self.name, self.sampling_rate_hz = chip, chip.name, chip.odr_hz
-        self._reader = FifoReader(chip, self._clock, self._counters)
+        reader = FifoReader(chip, self._clock, self._counters)
+        if again:
+            reader.remember(self._reader)
+        self._reader = reader
         self._fifo_frames = chip.fifo_bytes / chip.frame_bytes
         if self._times is None:
             self._times = SampleClock(chip.odr_hz, tolerance=chip.rate_tolerance)
