@@ -60,8 +60,8 @@ def run(
     """Count steps until SIGTERM, SIGINT or the end of a recording; returns 0.
 
     open_source: how the sensor is opened, replaced where there is no bus; clock: that of its samples; wall_clock: the
-    date. Raises FootfallError for a model, recording or outbox that cannot be used; a missing broker is no error, nor is
-    a missing bus or sensor: both are waited for.
+    date. Raises FootfallError for a model, recording or outbox that cannot be used. A missing broker is no error, nor
+    is a missing bus or sensor: they are waited for.
     """
     # The model first: without it nothing else is worth starting, and it touches no hardware.
     health = Health(os.environ)

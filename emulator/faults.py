@@ -58,7 +58,8 @@ def _once(
 
 def _poke(register: int, value: int) -> Callable[..., float]:
     def inject(scene: Scene) -> float:
-        scene.chip.poke(register, value)
+        with scene.bus.lock:
+            scene.chip.poke(register, value)
         return 0.3
 
     return inject
@@ -78,13 +79,15 @@ def _later(seconds: float, undo: Callable[[], object]) -> float:
 
 
 def _glitch(scene: Scene) -> float:
-    scene.chip.power_cycle()
+    with scene.bus.lock:
+        scene.chip.power_cycle()
     return 0.1
 
 
 def _misaligned(scene: Scene) -> float:
     time.sleep(0.05)
-    scene.chip.drop_fifo_bytes(5)
+    with scene.bus.lock:
+        scene.chip.drop_fifo_bytes(5)
     return 0.1
 
 
@@ -100,41 +103,32 @@ def _no_permission(scene: Scene) -> float:
 
 
 def _unplug(scene: Scene) -> float:
-    del scene.devices[0x68]
-    scene.chip.power_cycle()
-    return _later(3.0, lambda: scene.devices.update({0x68: scene.chip}))
+    scene.unplug()
+    return _later(3.0, scene.plug_in)
 
 
 def _wrong_identity(who_am_i: int) -> Callable[..., float]:
     def inject(scene: Scene) -> float:
-        scene.chip.who_am_i = who_am_i
-        scene.chip.power_cycle()
-
-        def undo() -> None:
-            scene.chip.who_am_i = 0x68
-            scene.chip.power_cycle()
-
-        return _later(3.0, undo)
+        scene.become(who_am_i)
+        return _later(3.0, lambda: scene.become(0x68))
 
     return inject
 
 
 def _clone(scene: Scene) -> float:
     """Leave it one until a later fault sets the identity anew."""
-    scene.chip.who_am_i = 0x98
-    scene.chip.power_cycle()
+    scene.become(0x98)
     return 0.1
 
 
 def _swapped(scene: Scene) -> float:
     """Put an MPU-6500 at the other address in the place of the MPU-6050, and take it away again."""
-    del scene.devices[0x68]
+    scene.unplug()
     scene.devices[0x69] = scene.other
 
     def undo() -> None:
         del scene.devices[0x69]
-        scene.chip.power_cycle()
-        scene.devices[0x68] = scene.chip
+        scene.plug_in()
 
     return _later(5.0, undo)
 

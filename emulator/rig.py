@@ -120,7 +120,15 @@ class Ear:
         self.last: dict[str, Any] = {}
         """The last payload of each topic by its last word."""
         self.qualities: list[str] = []
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop listening."""
+        children.stop(self.process)
+        self._thread.join(timeout=10.0)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
     def _listen(self) -> None:
         assert self.process.stdout is not None

@@ -30,17 +30,18 @@ SETTLE_S = 9.0
 """After a gap: until the model is sure that somebody walks, and has released the steps that waited for it."""
 PATIENCE_S = 90.0
 TOLERANCE_SAMPLES = 3
-_SAMPLES = re.compile(r"samples=(\d+) segment=(\d+) newest_s=([0-9.]+)")
+_SAMPLES = re.compile(r"samples=(\d+) segment=(\d+) newest_s=([0-9.]+) lost=(\d+)")
 _STATES = re.compile(r"sensor (\w+) \(was \w+\): (.*)")
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One batch that the daemon delivered to its pipeline. samples: all so far; newest_s: monotonic."""
+    """One batch that the daemon delivered to its pipeline. samples, lost: all so far; newest_s: monotonic."""
 
     samples: int
     segment: int
     newest_s: float
+    lost: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Scene:
         port = free_port()
         self._stack.callback(children.stop, start_broker(self._directory, port))
         self.ear = Ear(port)
-        self._stack.callback(children.stop, self.ear.process)
+        self._stack.callback(self.ear.end)
         wait_for(self.ear.ready.is_set, "the subscriber is ready", timeout_s=PATIENCE_S)
         self._stack.callback(self._unmount)
         if self._mounted:
@@ -112,7 +113,13 @@ class Scene:
     def heard(self) -> list[Heard]:
         """Every batch that was delivered so far, from the daemon's log."""
         found = _SAMPLES.findall(self.daemon.said)
-        return [Heard(int(samples), int(segment), float(newest_s)) for samples, segment, newest_s in found]
+        return [
+            Heard(int(samples), int(segment), float(newest_s), int(lost)) for samples, segment, newest_s, lost in found
+        ]
+
+    def _heard_with(self, lost: int) -> Heard:
+        """Return the last batch at which so many samples were known to be lost."""
+        return next(one for one in reversed(self.heard()) if one.lost == lost)
 
     def warm_up(self) -> None:
         """Wait until the daemon has counted a while; EmulatorError if it does not."""
@@ -129,14 +136,14 @@ class Scene:
     def play(self, inject: Callable[[Scene], float]) -> Outcome:
         """Let a fault happen; inject returns how many seconds it lasts, and has undone it by then or does it itself."""
         counted = self._counters()
-        before = self.heard()[-1]
+        before = self._heard_with(counted["gap_samples"])
         said, qualities = len(self.daemon.said), len(self.ear.qualities)
         began_s = time.monotonic()
         ended_s = began_s + inject(self)
         self.wait(lambda: self.heard()[-1].newest_s > ended_s, "samples after the fault")
         self.wait(lambda: self.heard()[-1].newest_s > ended_s + SETTLE_S, "samples for a while after the fault")
-        after = self.heard()[-1]
-        report = self._report_after(after.newest_s)
+        report = self._report_after(ended_s + SETTLE_S)
+        after = self._heard_with(report["gap_samples"])
         states = _STATES.findall(self.daemon.said[said:])
         taken, delivered = self._taken_between(before.newest_s, after.newest_s), after.samples - before.samples
         passed_on = self._passed_on_frozen(before.newest_s)
@@ -154,20 +161,44 @@ class Scene:
             rate_hz=report["rate_hz"],
         )
 
+    def unplug(self) -> None:
+        """Pull the sensor out."""
+        with self.bus.lock:
+            self.devices.pop(0x68, None)
+            self.chip.power_cycle()
+
+    def plug_in(self) -> None:
+        """Put the sensor back, without power until now."""
+        with self.bus.lock:
+            self.chip.power_cycle()
+            self.devices[0x68] = self.chip
+
+    def become(self, who_am_i: int) -> None:
+        """Put a chip with another identity in the sensor's place."""
+        with self.bus.lock:
+            self.chip.who_am_i = who_am_i
+            self.chip.power_cycle()
+
     def set_rate_error(self, percent: float) -> None:
         """Make the sensor's oscillator run off."""
-        self.chip.rate_error = percent / 100.0
-        self._rates.append((time.monotonic(), RATE_HZ * (1.0 + percent / 100.0)))
+        with self.bus.lock:
+            self.chip.take_due()
+            self.chip.rate_error = percent / 100.0
+            self._rates.append((time.monotonic(), RATE_HZ * (1.0 + percent / 100.0)))
 
     def freeze(self) -> None:
         """Make the sensor repeat its sample."""
-        self.chip.frozen = True
-        self._frozen_s = (time.monotonic(), float("inf"))
+        with self.bus.lock:
+            self.chip.take_due()
+            self.chip.frozen = True
+            self._frozen_s = (time.monotonic(), float("inf"))
 
     def thaw(self) -> None:
         """Make the sensor measure again."""
-        self.chip.frozen = False
-        self._frozen_s = (self._frozen_s[0], time.monotonic())
+        with self.bus.lock:
+            self.chip.take_due()
+            self.chip.frozen = False
+            self._frozen_s = (self._frozen_s[0], time.monotonic())
 
     def _passed_on_frozen(self, from_s: float) -> int:
         """Count the frozen frames that were delivered since an instant: they were no samples."""

@@ -79,7 +79,7 @@ def measure(rate_hz: float, seconds: float, *, walking: bool, directory: Path) -
         port = free_port()
         stack.callback(children.stop, start_broker(directory, port))
         ear = Ear(port)
-        stack.callback(children.stop, ear.process)
+        stack.callback(ear.end)
         wait_for(ear.ready.is_set, "the subscriber is ready")
         stack.enter_context(FuseI2c(directory / "i2c-1", bus))
         sensor = {"type": "mpu6050", "bus": str(directory / "i2c-1"), "sampling_rate_hz": rate_hz}

@@ -83,6 +83,7 @@ class FifoImu:
         self._segment = self._sequence = 0
         self._segment_s = self._due_s
         self._gap = False
+        self._learnt_hz: float | None = None
         self._failures = self._faults = 0
         self._backoff_s = BACKOFF_S[0]
         self._stopped = self._busy = False
@@ -178,10 +179,13 @@ class FifoImu:
 
     def _break(self) -> None:
         """Whatever comes next is not continuous with what was delivered."""
+        now_s = self._clock()
         self._gap = self._last_s is not None
-        self._segment_s = self._clock()
         if self._times is not None:
+            if now_s - self._segment_s >= LEARNING_S:  # otherwise what was known before is the better guess
+                self._learnt_hz = self._times.rate_hz
             self._times.reset()
+        self._segment_s = now_s
 
     def _lose(self, reason: str) -> None:
         self._machine.change(SensorState.LOST, reason)
@@ -250,14 +254,15 @@ class FifoImu:
         time_s = self._times.stamp(len(imu), drain.counted_s, drain.read_s)
         flags = BatchFlag.NONE
         if self._gap and self._last_s is not None:
-            missing = round((float(time_s[0]) - self._last_s) * self._times.rate_hz) - 1
+            missing = round((float(time_s[0]) - self._last_s) * (self._learnt_hz or self.sampling_rate_hz)) - 1
             self._counters["gap_samples"] += max(0, missing)
             self._segment += 1
             flags, self._gap = BatchFlag.GAP_BEFORE, False
         batch = SampleBatch(time_s, imu, self._segment, self._sequence, drain.frames.temperature_c, flags)
         self._sequence += len(imu)
         self._last_s = float(time_s[-1])
-        log.debug("samples=%d segment=%d newest_s=%.6f", self._sequence, self._segment, self._last_s)
+        lost = self._counters["gap_samples"]
+        log.debug("samples=%d segment=%d newest_s=%.6f lost=%d", self._sequence, self._segment, self._last_s, lost)
         return batch
 
     def _mount(self, imu: FloatArray) -> FloatArray:

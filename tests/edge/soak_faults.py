@@ -18,7 +18,7 @@ import struct
 import sys
 import time
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ from edge.health import rss_mb
 from edge.imu import open_imu
 from edge.imu.fifo import FifoImu
 from edge.types import BatchFlag
-from emulator.bus import EmulatedBus, Fault
+from emulator.bus import EmulatedBus
 from emulator.gait import simulate_walk
 from emulator.inprocess import VirtualTime, opener
 from emulator.mpu6050 import Mpu6050
@@ -46,13 +46,13 @@ BUS = "/dev/i2c-1"
 RATE_HZ = 100.0
 EPOCH_S = 1_800_000_000.0
 WALK_S, REST_S, BOUTS = 75.0, 45.0, 5
-MEAN_PAUSE_S = 150.0
+LEAST_PAUSE_S = 15.0
 HISTORY = 4096
 STANDARD_GRAVITY = 9.80665
 MATCH_S = 0.12
 """Three frames of the model: a flat-topped probability may peak in any of them, see test_daemon."""
 BEFORE_S, AFTER_S, SHORT_S = 2.0, 2.0, 12.0
-"""What a gap takes with it: steps whose surroundings it hides; and a segment too short to be sure that somebody walks."""
+"""What a gap takes with it: steps whose surroundings it hides, segments too short to be sure that somebody walks."""
 
 
 class RememberingChip(Mpu6050):
@@ -70,10 +70,13 @@ class RememberingChip(Mpu6050):
 class Chaos:
     """Lets a fault strike every few minutes, until told otherwise."""
 
-    def __init__(self, chip: RememberingChip, bus: EmulatedBus, devices: dict[int, RememberingChip], seed: int) -> None:
+    def __init__(
+        self, chip: RememberingChip, bus: EmulatedBus, devices: dict[int, RememberingChip], seed: int, pause_s: float
+    ) -> None:
+        self._mean_pause_s = pause_s
         self.struck: Counter[str] = Counter()
         self._chip, self._bus, self._devices = chip, bus, devices
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # noqa: S311  faults, not keys
         self._due_s = bus.clock() + self._pause_s()
         self._undo: list[tuple[float, Callable[[], object]]] = []
 
@@ -92,7 +95,7 @@ class Chaos:
             self._due_s = now_s + self._pause_s()
 
     def _pause_s(self) -> float:
-        return 20.0 + self._random.expovariate(1.0 / (MEAN_PAUSE_S - 20.0))
+        return LEAST_PAUSE_S + self._random.expovariate(1.0 / (self._mean_pause_s - LEAST_PAUSE_S))
 
     def _kinds(self) -> dict[str, Callable[[], object]]:
         chip, some = self._chip, self._random
@@ -151,6 +154,7 @@ class Watched:
         self, imu: FifoImu, chip: RememberingChip, time_: VirtualTime, hours: float, chaos: Chaos | None
     ) -> None:
         self._imu, self._chip, self._time, self._chaos = imu, chip, time_, chaos
+        self.name, self.sampling_rate_hz = imu.name, imu.sampling_rate_hz
         self._started_s = time_.now()
         self._end_s = self._started_s + hours * 3600.0
         self._last = 0
@@ -159,17 +163,10 @@ class Watched:
         self.garbage = self.samples = 0
         self.rss_mb: list[float] = []
 
-    @property
-    def name(self) -> str:
-        return self._imu.name
-
-    @property
-    def sampling_rate_hz(self) -> float:
-        return self._imu.sampling_rate_hz
-
     def batches(self) -> Iterator[SampleBatch]:
         """Yield what the driver yields."""
         for batch in self._imu.batches():
+            self.name, self.sampling_rate_hz = self._imu.name, self._imu.sampling_rate_hz
             if len(batch.imu):
                 self._check(batch)
             yield batch
@@ -222,14 +219,18 @@ def walk() -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     return np.vstack(parts)
 
 
-def run(directory: Path, hours: float, seed: int | None, port: int) -> tuple[Watched, np.ndarray, Chaos | None]:  # type: ignore[type-arg]
+def run(
+    directory: Path, hours: float, seed: int | None, port: int, pause_s: float
+) -> tuple[Watched, np.ndarray, Chaos | None]:
     """Run the daemon for so long; return what was seen and the times of the steps, virtual seconds."""
     virtual = VirtualTime()
     chip = RememberingChip(walk(), virtual.now)
     devices = {0x68: chip}
     bus = EmulatedBus(devices, clock=virtual.now, sleep=virtual.sleep, seed=seed or 0)
-    chaos = None if seed is None else Chaos(chip, bus, devices, seed)
+    chaos = None if seed is None else Chaos(chip, bus, devices, seed, pause_s)
     path = directory / f"outbox-{seed}.db"
+    for old in directory.glob(f"{path.name}*"):
+        old.unlink()
     environ = {
         "FOOTFALL__MQTT__HOST": "127.0.0.1",
         "FOOTFALL__MQTT__PORT": str(port),
@@ -263,24 +264,29 @@ def hidden(gaps: array[float]) -> list[tuple[float, float]]:
     return zones
 
 
-def outside(steps_s: np.ndarray, zones: list[tuple[float, float]]) -> np.ndarray:  # type: ignore[type-arg]
+def outside(steps_s: np.ndarray, zones: list[tuple[float, float]]) -> np.ndarray:
     """Return the steps that lie in none of the zones."""
     edges = np.array([edge for zone in zones for edge in zone])
     kept = steps_s[np.searchsorted(edges, steps_s) % 2 == 0]
     return np.asarray(kept)
 
 
-def differences(expected_s: np.ndarray, found_s: np.ndarray) -> tuple[int, int]:  # type: ignore[type-arg]
-    """Return (missing, surplus) steps, matched within MATCH_S."""
-
-    def unmatched(some_s: np.ndarray, others_s: np.ndarray) -> int:  # type: ignore[type-arg]
-        if not len(others_s):
-            return len(some_s)
-        right = np.clip(np.searchsorted(others_s, some_s), 1, len(others_s) - 1)
-        nearest = np.minimum(abs(some_s - others_s[right - 1]), abs(some_s - others_s[right]))
-        return int((nearest > MATCH_S).sum())
-
-    return unmatched(expected_s, found_s), unmatched(found_s, expected_s)
+def differences(expected_s: np.ndarray, found_s: np.ndarray) -> tuple[int, int]:
+    """Return (missing, surplus) steps; one step matches one other within MATCH_S, in order of time."""
+    expected, found = deque(expected_s.tolist()), deque(found_s.tolist())
+    missing = surplus = 0
+    while expected and found:
+        ahead_s = found[0] - expected[0]
+        if abs(ahead_s) <= MATCH_S:
+            expected.popleft()
+            found.popleft()
+        elif ahead_s > 0:
+            expected.popleft()
+            missing += 1
+        else:
+            found.popleft()
+            surplus += 1
+    return missing + len(expected), surplus + len(found)
 
 
 def main() -> int:
@@ -288,12 +294,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hours", type=float, required=True)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--pause", type=float, default=150.0, help="mean seconds between two faults")
     parser.add_argument("--port", type=int, default=9, help="of a broker; by default none is there")
     parser.add_argument("--directory", type=Path, required=True, help="where the outboxes go")
     options = parser.parse_args()
     began_s = time.monotonic()
-    calm, expected_s, _ = run(options.directory, options.hours, None, options.port)
-    stormy, found_s, chaos = run(options.directory, options.hours, options.seed, options.port)
+    calm, expected_s, _ = run(options.directory, options.hours, None, options.port, options.pause)
+    stormy, found_s, chaos = run(options.directory, options.hours, options.seed, options.port, options.pause)
     assert chaos is not None
     zones = hidden(stormy.gaps)
     expected_out_s, found_out_s = outside(expected_s, zones), outside(found_s, zones)
