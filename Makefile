@@ -18,6 +18,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_inf
 	{ echo '$(PYTHON) is no Python 3.11 to 3.13: name one, as in make PYTHON=/path/to/python3.11' >&2; exit 1; }
 
 .PHONY: help run test test-device-code test-converter test-arm test-third-party check lint format bench data train convert baselines clean
+.PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines test-faults faults soak stress clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -72,6 +73,21 @@ baselines: $(CONVERTER_STAMP) ## the counters without a net beside the shipped m
 test-third-party: $(DEV_STAMP) build/third-party/.ready ## public drivers and i2c-tools read the emulated sensors
 	@scripts/need i2cget i2c-tools
 	$(VENV)/bin/python -m pytest -m third_party tests/third_party $(ARGS)
+test-faults: $(DEV_STAMP) ## every fault of bus and sensor in the running daemon (12 minutes); docs/faults.md
+	@scripts/need mosquitto mosquitto
+	$(VENV)/bin/python -m pytest tests/edge/test_faults.py $(ARGS)
+
+faults: $(DEVICE_STAMP) ## the table of docs/faults.md, made here and now [NAMES="unplugged glitch"]
+	@scripts/need mosquitto mosquitto
+	@$(VENV)/bin/python -m emulator.faults $(NAMES)
+
+soak: $(DEVICE_STAMP) ## simulated hours of the daemon with random faults [HOURS=24] [SEED=1]
+	@directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && \
+		$(VENV)/bin/python -m tests.edge.soak_faults --hours $(or $(HOURS),24) --seed $(or $(SEED),1) --directory "$$directory"
+
+stress: $(DEVICE_STAMP) ## samples lost, CPU and wake-ups at 100 and 200 Hz with every core busy [SECONDS=600]
+	@scripts/need mosquitto mosquitto stress-ng stress-ng
+	@$(VENV)/bin/python -m emulator.stress --seconds $(or $(SECONDS),60)
 
 clean: ## remove environments and caches
 	rm -rf $(VENV) $(CONVERTER) build .pytest_cache .mypy_cache .ruff_cache .hypothesis footfall.egg-info
