@@ -10,6 +10,7 @@ import socket
 import time
 from collections import deque
 from contextlib import ExitStack
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from edge import __version__
@@ -38,6 +39,8 @@ SENSOR_SILENT_S = 2.0
 """No sample for so long: the sensor is gone as far as anyone who reads the count is concerned."""
 CLOSE_TIMEOUT_S = 5.0
 STORE_RETRY_S = 1.0
+STORE_AT_ONCE = 256
+"""Most steps in one transaction: a turn of the pipeline has a few, a disk that was full for hours many."""
 MAX_WAITING = 100_000
 """Steps held in memory while the disk is full: about 20 MB, a day of walking without a pause."""
 
@@ -121,8 +124,10 @@ class Shelf:
             return
         try:
             while self.waiting:
-                self._outbox.append(*self.waiting[0])
-                self.waiting.popleft()
+                group = list(islice(self.waiting, STORE_AT_ONCE))
+                self._outbox.append_all(group)
+                for _ in group:
+                    self.waiting.popleft()
         except OutboxError as error:
             if not error.transient:
                 raise

@@ -1,9 +1,9 @@
 """The outbox: steps wait here, on disk, until the broker has acknowledged them.
 
-A step, its sequence number, the lifetime total and today's count are one SQLite transaction. It is on the disk when
-`append` returns: WAL with synchronous=FULL costs one fsync a step, without which a power cut takes the last steps and
-the total goes down. Deleting what was acknowledged runs without fsync: all that a power cut can do there is make us
-send a step again, and receivers drop repeats.
+Steps, their sequence numbers, the lifetime total and today's count are one SQLite transaction. They are on the disk
+when `append_all` returns: WAL with synchronous=FULL costs one fsync a turn of the pipeline, without which a power cut
+takes the last steps and the total goes down. Deleting what was acknowledged runs without fsync: all that a power cut
+can do there is make us send a step again, and receivers drop repeats.
 
 Threading: one connection, opened, used and closed by one thread, the pipeline's (sqlite3 enforces it).
 """
@@ -18,6 +18,7 @@ import shutil
 import sqlite3
 import time
 import uuid
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from edge import outbox_file
 from edge.outbox_file import TOTAL, beside, explained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from edge.types import StepEvent
@@ -119,36 +120,51 @@ class Outbox:
         return self._last_ts_ms
 
     def append(self, event: StepEvent, wall_time_s: float) -> OutboxRow:
-        """Store a step that happened at `wall_time_s` (epoch seconds); on the disk when this returns.
+        """Store a step that happened at `wall_time_s` (epoch seconds); as append_all."""
+        return self.append_all([(event, wall_time_s)])[0]
 
-        After an OutboxError nothing of the step is stored; if it is transient, append may be called again with it.
+    def append_all(self, steps: Sequence[tuple[StepEvent, float]]) -> list[OutboxRow]:
+        """Store steps, each with its wall time (epoch seconds), in one transaction; on the disk when this returns.
+
+        All of them or none: after an OutboxError nothing is stored; if it is transient, the same call may be repeated.
         """
-        row = OutboxRow(
-            total=self._total + 1,
-            boot_id=self.boot_id,
-            seq=self.seq + 1,
-            ts_ms=round(wall_time_s * 1000.0),
-            stored_s=self._clock(),
-            confidence=event.confidence,
-            cadence_spm=event.cadence_spm,
-        )
+        if not steps:
+            return []
+        rows = self._named(steps)
+        last, wall_time_s = rows[-1], steps[-1][1]
         with self._transaction(durable=True):
-            self._db.execute(
+            self._db.executemany(
                 "INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (row.total, row.boot_id, row.seq, row.ts_ms, row.stored_s, row.confidence, row.cadence_spm),
+                [(r.total, r.boot_id, r.seq, r.ts_ms, r.stored_s, r.confidence, r.cadence_spm) for r in rows],
             )
             # A row for each date: a clock that steps across midnight and back does not cost a day its count.
-            self._db.execute(
-                "INSERT INTO day VALUES (?, 1) ON CONFLICT (date) DO UPDATE SET steps = steps + 1",
-                (_local_date(wall_time_s),),
+            self._db.executemany(
+                "INSERT INTO day VALUES (?, ?) ON CONFLICT (date) DO UPDATE SET steps = steps + ?2",
+                list(Counter(_local_date(wall_s) for _, wall_s in steps).items()),
             )
-            self._set_meta(TOTAL, f"{row.total:012d}")
-            self._set_meta("last_ts_ms", str(row.ts_ms))
+            self._set_meta(TOTAL, f"{last.total:012d}")
+            self._set_meta("last_ts_ms", str(last.ts_ms))
             dropped = self._drop_beyond_bounds(wall_time_s)
-        self._last, self._total, self._last_ts_ms = row, row.total, row.ts_ms
-        self._depth += 1 - dropped
+        self._last, self._total, self._last_ts_ms = last, last.total, last.ts_ms
+        self._depth += len(rows) - dropped
         self._dropped += dropped
-        return row
+        return rows
+
+    def _named(self, steps: Sequence[tuple[StepEvent, float]]) -> list[OutboxRow]:
+        """Give the steps their place in the queue and their name."""
+        now_s = self._clock()
+        return [
+            OutboxRow(
+                total=self._total + number,
+                boot_id=self.boot_id,
+                seq=self.seq + number,
+                ts_ms=round(wall_time_s * 1000.0),
+                stored_s=now_s,
+                confidence=event.confidence,
+                cadence_spm=event.cadence_spm,
+            )
+            for number, (event, wall_time_s) in enumerate(steps, start=1)
+        ]
 
     def pending(self, limit: int, *, after: int = 0) -> list[OutboxRow]:
         """Return the oldest rows, in order, at most `limit`, whose total is greater than `after`.

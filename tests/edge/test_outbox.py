@@ -621,3 +621,33 @@ def test_another_thread_may_not_use_it(tmp_path: Path) -> None:
     thread.start()
     thread.join()
     assert len(errors) == 1
+
+
+def test_the_steps_of_one_turn_are_one_transaction_with_one_fsync(tmp_path: Path) -> None:
+    outbox = opened(tmp_path / "outbox.db")
+    seen: list[str] = []
+    outbox._db.set_trace_callback(seen.append)
+    days = (0.0, 1.0, 86400.0)
+    rows = outbox.append_all([(STEP, NOON + offset) for offset in days])
+    outbox._db.set_trace_callback(None)
+    assert [(row.total, row.seq) for row in rows] == [(1, 1), (2, 2), (3, 3)]
+    assert outbox.pending(9) == rows
+    assert sum(line.startswith("COMMIT") for line in seen) == 1
+    assert [outbox.today(NOON + offset) for offset in days] == [2, 2, 1]
+    assert (outbox.append_all([]), outbox.total, outbox.depth, outbox.last) == ([], 3, 3, rows[-1])
+
+
+def test_a_turn_that_the_disk_refuses_is_refused_as_a_whole(
+    tmp_path: Path, no_more_bytes: Callable[[int], None]
+) -> None:
+    outbox = opened(tmp_path / "outbox.db")
+    first = outbox.append(STEP, NOON)
+    no_more_bytes(outbox.path.with_name("outbox.db-wal").stat().st_size + 5000)
+    turn = [(STEP, NOON + index) for index in range(100)]
+    with pytest.raises(OutboxError) as caught:
+        outbox.append_all(turn)
+    assert caught.value.transient
+    assert (outbox.total, outbox.seq, outbox.today(NOON), outbox.pending(999)) == (1, 1, 1, [first])
+    no_more_bytes(2**40)
+    rows = outbox.append_all(turn)
+    assert opened(crashed(outbox, tmp_path / "copy")).pending(999) == [first, *rows]
