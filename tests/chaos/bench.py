@@ -97,6 +97,13 @@ class Bench:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    def note(self, what: str) -> None:
+        """Write into chaos.log, beside the daemon's own log, what was done when."""
+        with (self.folder / "chaos.log").open("a", encoding="utf-8") as file:
+            file.write(
+                f"{time.strftime('%H:%M:%S')},{time.time() % 1 * 1000:03.0f} {what} ({self.recorder.received})\n"
+            )
+
     def start(self, sensor: Mapping[str, Any]) -> None:
         """Start the daemon on a recording."""
         settings = {
@@ -206,6 +213,7 @@ class Bench:
     def _book(self, ended_by: str) -> None:
         now = self.read_outbox()
         before = self.lives[-1].after if self.lives else 0
+        self.note(f"daemon: {ended_by}")
         self.lives.append(Life(before, now.after, now.dropped, now.waiting, ended_by))
 
     def _last_words(self) -> str:

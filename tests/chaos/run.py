@@ -105,7 +105,9 @@ class Chaos:
         if not self._bench.running:
             self._bench.start({"recording": str(self._walk), "replay_speed": WALK_SPEED})
         self.result.met_a_flow += self._bench.wait_for_flow()
+        self._bench.note(fault.__name__)
         fault(self._bench, self._random)
+        self._bench.note("healed")
         self.result.faults[fault.__name__] += 1
 
     def walk_on(self, least_steps: int) -> None:
