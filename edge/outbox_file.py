@@ -96,11 +96,10 @@ def is_damage(error: sqlite3.DatabaseError) -> bool:
 
 
 def was_an_outbox(path: Path) -> bool:
-    """Whether the file shows a database or our total, or nothing but zeros, as a power cut may leave them."""
+    """Whether the file begins as a database, or holds nothing but zeros, as a power cut may leave it."""
     with path.open("rb") as file:
         head = file.read(len(_MAGIC))
-    shows = head == _MAGIC or outbox_rescue.counts([outbox_rescue.Source(path)]).total > 0
-    return shows or outbox_rescue.is_blank(path)
+    return head == _MAGIC or outbox_rescue.is_blank(path)
 
 
 def beside(path: Path, suffix: str) -> Path:

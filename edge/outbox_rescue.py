@@ -8,6 +8,7 @@ one. Source of the layout: https://www.sqlite.org/fileformat2.html, "Record Form
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 from dataclasses import dataclass, field
@@ -34,9 +35,12 @@ _NAME_BYTES = 36
 _OVERLAP_BYTES = 256  # more than a cell has
 
 _CHUNK_BYTES = 2**20
-HEAD_BYTES, TAIL_BYTES = 2**27, 2**26
+HEAD_BYTES, TAIL_BYTES = 2**26, 2**25
 """How much of a larger file is searched: its counts are in the first pages, its newest steps in the last."""
 _LOG_HEAD_BYTES, _FRAME_HEAD_BYTES = 32, 24
+_KEPT_VALUES = 64
+_NEAR = 20_000
+"""More than the steps of a whole log, and less than a flipped bit in one of the upper seven digits makes of them."""
 _MAX_DAYS = 4000
 _STORE_AT_ONCE = 1000
 
@@ -62,15 +66,27 @@ class Counts:
 
 
 def counts(sources: Iterable[Source]) -> Counts:
-    """Return the largest counts shown anywhere in these files."""
-    largest = {TOTAL: 0, OLDEST: 0, DROPPED: 0}
+    """Return the largest counts shown anywhere in these files, but for such as a flipped bit has made."""
+    shown: dict[str, set[int]] = {TOTAL: set(), OLDEST: set(), DROPPED: set()}
     days: dict[str, int] = {}
     for source in sources:
         for text in _texts(source):
             for name, digits in _COUNTS.findall(text):
-                largest[name.decode()] = max(largest[name.decode()], int(digits))
+                shown[name.decode()].add(int(digits))
+            for values in shown.values():
+                values.difference_update(sorted(values)[:-_KEPT_VALUES])
             _add_days(days, text)
-    return Counts(largest[TOTAL], largest[OLDEST], largest[DROPPED], days)
+    total = _largest({*shown[TOTAL], sum(days.values())} if shown[TOTAL] else set())
+    return Counts(total, _largest(shown[OLDEST]), _largest(shown[DROPPED]), days)
+
+
+def _largest(values: set[int]) -> int:
+    """Return the largest value that another one is near to: each commit writes them, and none is far from the last."""
+    ordered = sorted(values, reverse=True)
+    for value, next_smaller in itertools.pairwise(ordered):
+        if value - next_smaller <= _NEAR:
+            return value
+    return ordered[-1] if ordered else 0
 
 
 def _add_days(days: dict[str, int], text: bytes) -> None:

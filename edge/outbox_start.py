@@ -49,16 +49,15 @@ def open_outbox(path: Path) -> Start:
     kept = _keep_log(path)
     logs = [outbox_rescue.log(one) for one in (beside(path, "-wal.copy"), kept) if one is not None and one.exists()]
     shown = outbox_rescue.counts([Source(path), *logs])
-    logged = outbox_rescue.counts(logs).total
     try:
         if not path.exists():  # but a damaged one: the power went right after it was moved aside
-            shown.total = max(shown.total, outbox_rescue.counts(_asides(path)).total)
+            shown.total = max(shown.total, *(outbox_rescue.counts([aside]).total for aside in _asides(path)), 0)
         db = connect(path, shown.total)
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             _forget(kept)
             raise
-        if not logged and not was_an_outbox(path):
+        if not shown.total and not was_an_outbox(path):
             _forget(kept)
             raise OutboxError(f"{path} is no outbox ({error}): set outbox.path to another file") from error
         db = _rescue(path, kept, logs, shown, error)
@@ -120,10 +119,9 @@ def _rescue(
     ready = beside(path, ".rescued")
     ready.unlink(missing_ok=True)
     with contextlib.closing(connect(ready, shown.total)) as db, _transaction(db):
-        rescued = outbox_rescue.store(
-            db, [Source(path), *logs], first=max(shown.oldest, 1), last=shown.total, most=_MOST_RESCUED
-        )
-        lost = _lost(db, shown, rescued)
+        # Some of them may have been acknowledged: sent again, they are dropped as repeats. A lost one stays lost.
+        rescued = outbox_rescue.store(db, [Source(path), *logs], first=1, last=shown.total, most=_MOST_RESCUED)
+        lost = _lost(db, shown)
         set_meta(db, DROPPED, shown.dropped + (lost or 0))
         set_meta(db, OLDEST, shown.oldest)
         _raise_days(db, shown.days)
@@ -140,12 +138,13 @@ def _rescue(
     return connect(path, shown.total)
 
 
-def _lost(db: sqlite3.Connection, shown: Counts, rescued: int) -> int | None:
-    """Return how many waiting steps may not have been found; None where the file does not tell."""
+def _lost(db: sqlite3.Connection, shown: Counts) -> int | None:
+    """Return how many steps that may have waited were not found; None where the file does not tell."""
     first = shown.oldest or db.execute("SELECT min(total) FROM step").fetchone()[0]
     if first is None:
         return 0 if shown.total == 0 else None
-    return max(0, shown.total - int(first) + 1 - rescued)
+    found = int(db.execute("SELECT count(*) FROM step WHERE total >= ?", (first,)).fetchone()[0])
+    return max(0, shown.total - int(first) + 1 - found)
 
 
 def _raise_days(db: sqlite3.Connection, days: dict[str, int]) -> None:
