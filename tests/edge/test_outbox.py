@@ -109,8 +109,7 @@ class NeverLosesOrReorders(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 5), clock_error_s=st.floats(-1e6, 1e6))
     def append(self, count: int, clock_error_s: float) -> None:
-        for _ in range(count):
-            row = self.outbox.append(STEP, NOON + clock_error_s)
+        for row in self.outbox.append_all([(STEP, NOON + clock_error_s)] * count):
             assert (row.boot_id, row.seq) not in self.named
             self.named.add((row.boot_id, row.seq))
             self.waiting.append(row)
