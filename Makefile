@@ -19,6 +19,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_inf
 
 .PHONY: help run test test-device-code test-converter test-arm test-third-party check lint format bench data train convert baselines clean
 .PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines test-faults faults soak stress clean
+.PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines chaos crash offline wear clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -32,7 +33,7 @@ run: $(DEVICE_STAMP) ## a walk through emulated I2C, the real daemon and a real 
 test: test-device-code test-converter ## everything needed, then all tests that this machine can run
 
 test-device-code: $(DEV_STAMP)
-	@scripts/need mosquitto mosquitto i2cget i2c-tools
+	@scripts/need mosquitto mosquitto i2cget i2c-tools strace strace ip iproute2 iptables iptables
 	$(VENV)/bin/python -m pytest --ignore=tests/converter $(ARGS)
 
 test-converter: $(CONVERTER_STAMP)
@@ -88,6 +89,20 @@ soak: $(DEVICE_STAMP) ## simulated hours of the daemon with random faults [HOURS
 stress: $(DEVICE_STAMP) ## samples lost, CPU and wake-ups at 100 and 200 Hz with every core busy [SECONDS=600]
 	@scripts/need mosquitto mosquitto stress-ng stress-ng
 	@$(VENV)/bin/python -m emulator.stress --seconds $(or $(SECONDS),60)
+chaos: $(DEV_STAMP) ## break broker, network, disk, clock and daemon, and count every step [FAULTS=200] [SEED=1] [STEPS=20000]
+	@scripts/need mosquitto mosquitto ip iproute2 iptables iptables
+	@$(VENV)/bin/python -m tests.chaos.run $(if $(FAULTS),--faults '$(FAULTS)') $(if $(SEED),--seed '$(SEED)') $(if $(STEPS),--steps '$(STEPS)')
+
+crash: $(DEV_STAMP) ## end the outbox at every statement and every write, and let every write fail [SAMPLE=n]
+	@scripts/need strace strace
+	@$(VENV)/bin/python -m tests.edge.delivery.crash_everywhere $(if $(SAMPLE),--sample '$(SAMPLE)')
+
+offline: $(DEV_STAMP) ## a simulated day without a broker, then everything at once [HOURS=24]
+	@scripts/need mosquitto mosquitto
+	@$(VENV)/bin/python -m tests.chaos.offline $(if $(HOURS),--hours '$(HOURS)')
+
+wear: $(DEV_STAMP) ## bytes that the outbox writes to the disk per 10,000 steps [STEPS=10000]
+	@$(VENV)/bin/python -m tests.edge.delivery.wear $(if $(STEPS),--steps '$(STEPS)')
 
 clean: ## remove environments and caches
 	rm -rf $(VENV) $(CONVERTER) build .pytest_cache .mypy_cache .ruff_cache .hypothesis footfall.egg-info

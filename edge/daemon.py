@@ -38,7 +38,8 @@ log = logging.getLogger("footfall")
 
 CLOSE_TIMEOUT_S = 5.0
 STORE_RETRY_S = 1.0
-MAX_IN_ONE_COMMIT = 100
+STORE_AT_ONCE = 256
+"""Most steps in one transaction: a turn of the pipeline has a few, a disk that was full for hours many."""
 MAX_WAITING = 100_000
 """Steps held in memory while the disk is full: about 20 MB, a day of walking without a pause."""
 
@@ -138,9 +139,9 @@ class Shelf:
             return
         try:
             while self.waiting:
-                # One commit, hence one fsync, for all steps of a read.
-                stored = self._outbox.append_all(list(islice(self.waiting, MAX_IN_ONE_COMMIT)))
-                for _ in stored:
+                group = list(islice(self.waiting, STORE_AT_ONCE))
+                self._outbox.append_all(group)
+                for _ in group:
                     self.waiting.popleft()
         except OutboxError as error:
             if not error.transient:
