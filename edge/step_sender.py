@@ -80,7 +80,10 @@ class StepSender:
 
     def send(self, outbox: Outbox, channel: Channel, *, flush: bool = False) -> None:
         """Offer what the window has room for; flush: do not wait for a batch to be due."""
-        if outbox.total <= self._offered or self._clock() < self._send_from_s:
+        if self._clock() < self._send_from_s:
+            return
+        if outbox.total <= self._offered:
+            self._batch_due_s = None
             return
         if self._batch_s and not flush and not self._is_due():
             return
