@@ -122,7 +122,7 @@ class Publisher:
         self._send_birth(channel)
         self._steps.send(outbox, channel, flush=flush)  # before the total that counts them in
         self._send_replies(channel)
-        if self._clock() >= self._status_from_s:
+        if self._clock() >= self._status_from_s and channel.in_flight < channel.window:
             self._send_status(outbox)
 
     def close(self, outbox: Outbox, *, timeout_s: float = 3.0) -> None:

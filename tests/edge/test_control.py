@@ -46,12 +46,9 @@ class Bench:
         self.now_s = 0.0
         self.control = Control(BASE, complaints=Complaints(lambda: self.now_s), clock=lambda: self.now_s)
         self.recent = Recent()
+        nothing: Any = None
         self.verbs = verbs(
-            None,
-            None,
-            self.recent,
-            wall_clock=lambda: 1000.0 + self.now_s,
-            clock=lambda: self.now_s,  # type: ignore[arg-type]
+            nothing, nothing, self.recent, wall_clock=lambda: 1000.0 + self.now_s, clock=lambda: self.now_s
         )
 
     def ask(self, verb: str, payload: bytes = b"", **properties: Any) -> list[tuple[str, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""Checks a device discovery payload (JSON on standard input) with Home Assistant's own schemas; prints what is wrong.
+"""Checks device discovery payloads with Home Assistant's own schemas: one JSON a line in, a list of faults a line out.
 
 Run by Home Assistant's Python: it imports nothing of Footfall. Home Assistant drops unknown options without a word and
 takes topics with wildcards, so both are looked for here.
@@ -62,10 +62,11 @@ def _component(options: dict[str, Any], shared: dict[str, Any], payload: dict[st
 
 
 async def main() -> None:
-    """Check the payload inside an event loop with a core, which Home Assistant's templates ask for."""
+    """Check each payload inside an event loop with a core, which Home Assistant's templates ask for."""
     core = HomeAssistant(tempfile.mkdtemp())
     getattr(frame, "async_setup", lambda _: None)(core)
-    print(json.dumps(problems(sys.stdin.read())))
+    for line in sys.stdin:
+        print(json.dumps(problems(line)))
 
 
 asyncio.run(main())
