@@ -67,7 +67,7 @@ MISTAKES: list[tuple[str, dict[str, Any]]] = [
     ("cadence", {"value_template": "{{ value_json.x "}),
     ("steps", {"state_topic": "~/+"}),
     ("steps", {"unit": "steps"}),
-    ("soc_temperature_c", {"unit_of_measurement": "X"}),
+    ("undervoltage", {"device_class": "nonsense"}),
 ]
 
 
