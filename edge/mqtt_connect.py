@@ -205,6 +205,8 @@ def _refused(error: OSError | ValueError, tls: Tls) -> RefusedError:
     """Say in one line what failed, and where to look."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return RefusedError(f"its certificate is not accepted ({error.verify_message}): {_remedy(error.verify_code)}")
+    if isinstance(error, ssl.SSLEOFError | ConnectionResetError | BrokenPipeError) and tls.ca_file is not None:
+        return RefusedError(_closed_at_once(tls), "closed")
     if isinstance(error, ssl.SSLError):
         return _tls_failure(str(error.reason or error), tls)
     if isinstance(error, OSError):

@@ -39,7 +39,7 @@ def test_the_message_has_what_home_assistant_insists_on() -> None:
     assert len(identities) == len(set(identities)) == 16
     for name, options in body["components"].items():
         assert options["platform"] in {"sensor", "binary_sensor", "event"}
-        assert re.fullmatch(r"~/(steps|state|health|step)", options["state_topic"])
+        assert re.fullmatch(r"footfall/t1/(steps|state|health|step)", options["state_topic"])
         assert options["unique_id"] == f"footfall_t1_{name}"
         assert options["name"]
     assert body["components"]["steps"]["state_class"] == "total_increasing"
@@ -53,7 +53,7 @@ def test_every_template_reads_a_field_that_is_published(
     device.drain_until(lambda: subscriber.on("state") and subscriber.on("health"), "state and health")
     for name, options in discovered()["components"].items():
         if "value_template" in options:
-            topic = options["state_topic"].removeprefix("~/")
+            topic = options["state_topic"].removeprefix("footfall/t1/")
             (field, *_) = re.findall(r"value_json\.(\w+)", options["value_template"])
             assert field in subscriber.on(topic)[0].json(), name
 
@@ -75,7 +75,7 @@ def test_discovery_comes_first_and_the_states_when_home_assistant_has_subscribed
         one.received_s for one in subscriber._messages if one.topic.endswith(("/step", "/steps", "/state", "/health"))
     )
     assert first - config_message.received_s > 1.5
-    assert config_message.json()["~"] == "footfall/t1"
+    assert config_message.json()["availability_topic"] == "footfall/t1/availability"
 
 
 def test_home_assistants_start_makes_us_announce_again_after_a_random_delay(

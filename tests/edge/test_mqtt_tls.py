@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,13 @@ pytestmark = [
     pytest.mark.broker,
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Let the garbage collector complain here, and not in some other test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")

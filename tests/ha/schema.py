@@ -18,7 +18,6 @@ from homeassistant.components.mqtt.const import SUPPORTED_COMPONENTS
 from homeassistant.components.mqtt.discovery import (
     MQTTDiscoveryPayload,
     _replace_all_abbreviations,
-    _replace_topic_base,
 )
 from homeassistant.components.mqtt.schemas import DEVICE_DISCOVERY_SCHEMA, SHARED_OPTIONS
 from homeassistant.core import HomeAssistant
@@ -29,8 +28,6 @@ def problems(text: str) -> list[str]:
     """Return everything that Home Assistant would refuse, drop or misunderstand."""
     payload = MQTTDiscoveryPayload(json.loads(text))
     _replace_all_abbreviations(payload)
-    if "~" in payload:
-        _replace_topic_base(payload)
     try:
         DEVICE_DISCOVERY_SCHEMA(payload)
     except vol.Invalid as error:

@@ -65,7 +65,7 @@ MISTAKES: list[tuple[str, dict[str, Any]]] = [
     ("step", {"event_types": None}),
     ("today", {"unique_id": None}),
     ("cadence", {"value_template": "{{ value_json.x "}),
-    ("steps", {"state_topic": "~/+"}),
+    ("steps", {"state_topic": "footfall/+/steps"}),
     ("steps", {"unit": "steps"}),
     ("undervoltage", {"device_class": "nonsense"}),
 ]
@@ -73,9 +73,13 @@ MISTAKES: list[tuple[str, dict[str, Any]]] = [
 
 def test_home_assistants_own_schemas_accept_the_message_and_would_notice_a_mistake() -> None:
     good = [discovered(), discovered(FOOTFALL__MQTT__BATCH_S="60")]
-    faults = judged(*good, *(spoil(good[0], component, **options) for component, options in MISTAKES))
+    faults = judged(
+        *good,
+        good[0] | {"~": "footfall/t1"},
+        *(spoil(good[0], component, **options) for component, options in MISTAKES),
+    )
     assert faults[:2] == [[], []]
-    for mistake, found in zip(MISTAKES, faults[2:], strict=True):
+    for mistake, found in zip(["a topic base", *MISTAKES], faults[2:], strict=True):
         assert found, f"{mistake} was not noticed"
 
 
