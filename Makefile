@@ -20,6 +20,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_inf
 .PHONY: help run test test-device-code test-converter test-arm test-third-party check lint format bench data train convert baselines clean
 .PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines test-faults faults soak stress clean
 .PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines chaos crash offline wear clean
+.PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines latency test-paho16 test-ha clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -103,6 +104,17 @@ offline: $(DEV_STAMP) ## a simulated day without a broker, then everything at on
 
 wear: $(DEV_STAMP) ## bytes that the outbox writes to the disk per 10,000 steps [STEPS=10000]
 	@$(VENV)/bin/python -m tests.edge.delivery.wear $(if $(STEPS),--steps '$(STEPS)')
+latency: $(DEVICE_STAMP) ## step committed -> subscriber on loopback, and what a dead or hung broker costs
+	@scripts/need mosquitto mosquitto
+	@$(VENV)/bin/python -m emulator.latency $(ARGS)
+
+test-paho16: build/paho16/.stamp ## the MQTT tests over paho-mqtt 1.6.1, which Debian 12 has
+	@scripts/need mosquitto mosquitto
+	build/paho16/bin/python -m pytest -p no:cacheprovider $(MQTT_TESTS) $(ARGS)
+
+test-ha: $(DEV_STAMP) build/ha/.stamp ## discovery in a real headless Home Assistant (Python 3.13; 600 MB, minutes)
+	@scripts/need mosquitto mosquitto
+	FOOTFALL_TEST_HA=1 $(VENV)/bin/python -m pytest -m ha tests/ha $(ARGS)
 
 clean: ## remove environments and caches
 	rm -rf $(VENV) $(CONVERTER) build .pytest_cache .mypy_cache .ruff_cache .hypothesis footfall.egg-info
@@ -129,6 +141,25 @@ build/third-party/.ready: tests/third_party/requirements.txt | $(VENV)/bin/pytho
 	@$(VENV)/bin/python -m venv build/third-party
 	@build/third-party/bin/python $(PIP) numpy smbus2
 	@build/third-party/bin/python $(PIP) --no-deps -r tests/third_party/requirements.txt
+MQTT_TESTS := tests/edge/test_publisher.py tests/edge/test_mqtt_link.py tests/edge/test_mqtt_limits.py \
+	tests/edge/test_mqtt_tls.py tests/edge/test_control.py tests/edge/test_home_assistant.py tests/edge/test_fleet_mode.py
+
+build/paho16/.stamp: pyproject.toml | $(VENV)/bin/python
+	@echo 'installing paho-mqtt 1.6.1 into build/paho16'
+	@$(PYTHON) -m venv build/paho16
+	@build/paho16/bin/python $(PIP) 'paho-mqtt==1.6.1' pytest hypothesis numpy pyyaml smbus2
+	@touch $@
+
+# Home Assistant wants Python 3.13, and the frontend's package without what that pulls in.
+HA := homeassistant==2025.4.4 paho-mqtt==2.1.0
+PYTHON313 ?= $(firstword $(shell command -v python3.13) $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python3.13))
+
+build/ha/.stamp:
+	@[ -n '$(PYTHON313)' ] || { echo 'Home Assistant needs Python 3.13: name one, as in make test-ha PYTHON313=/path/to/python3.13' >&2; exit 1; }
+	@echo 'installing Home Assistant into build/ha (600 MB, once, a few minutes)'
+	@$(PYTHON313) -m venv build/ha
+	@build/ha/bin/python $(PIP) $(HA)
+	@build/ha/bin/python $(PIP) --no-deps home-assistant-frontend==20250411.0
 	@touch $@
 
 $(CONVERTER_STAMP): pyproject.toml

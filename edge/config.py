@@ -30,6 +30,7 @@ from edge.rules import (
     FilePath,
     Flag,
     Host,
+    Hosts,
     Matrix,
     Number,
     Optional,
@@ -131,6 +132,12 @@ class Tls:
         Optional(FilePath(must_exist=True), "no TLS"),
         "CA certificate (PEM); null = no TLS; public CAs: /etc/ssl/certs/ca-certificates.crt",
     )
+    cert_file: Path | None = key(
+        None, Optional(FilePath(must_exist=True), "none"), "our own certificate (PEM), where the broker wants one"
+    )
+    key_file: Path | None = key(
+        None, Optional(FilePath(must_exist=True), "it is in cert_file"), "its private key, without a passphrase"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +147,11 @@ class Mqtt:
     host: str = key("localhost", Host(), "the broker")
     port: int = key(1883, Whole(1, 65535), "1883, or 8883 as is usual with TLS")
     base_topic: str = key("footfall/{device_id}", _TOPIC, "every topic starts with it; {device_id} is filled in")
+    fallback_hosts: tuple[tuple[str, int | None], ...] = key(
+        [],
+        Hosts(),
+        "other brokers (HOST or HOST:PORT) in order of preference, for the time while mqtt.host is away",
+    )
     username: str | None = key(None, Optional(Text(r".+", "text"), "none"), "null = anonymous")
     password_file: Path | None = key(
         None,
@@ -149,7 +161,14 @@ class Mqtt:
     keepalive_s: int = key(30, Whole(5, 3600), "a silent broker is given up after 1.5 times this")
     live_age_s: float = key(30, Number(1, 86400), "older steps are sent to .../batch as late, not to .../step")
     home_assistant: bool = key(
-        False, Flag(), "accepted, but WITHOUT EFFECT so far: Home Assistant discovery comes with a later version"
+        False, Flag(), "announce the device to Home Assistant; switched off again, it is removed there"
+    )
+    commands: bool = key(
+        True, Flag(), "answer ping, info, reset-today and snapshot on .../cmd/+; false = not even listen"
+    )
+    batch_s: float = key(0, Number(0, 3600), "fleets: all steps of so many seconds in one .../batch; 0 = each at once")
+    first_connect_within_s: float = key(
+        0, Number(0, 3600), "fleets: the first connection comes at a random moment within so many seconds"
     )
     tls: Tls = field(default_factory=Tls)
 
@@ -265,6 +284,10 @@ def _contradictions(values: Mapping[str, object]) -> Iterator[Problem]:
         yield Problem("sensor.recording", "null", "a path, because sensor.type is replay")
     if values.get("mqtt.password_file") is not None and values.get("mqtt.username") is None:
         yield Problem("mqtt.username", "null", "text, because mqtt.password_file is set")
+    if values.get("mqtt.tls.cert_file") is not None and values.get("mqtt.tls.ca_file") is None:
+        yield Problem("mqtt.tls.ca_file", "null", "a path, because mqtt.tls.cert_file is set")
+    if values.get("mqtt.tls.key_file") is not None and values.get("mqtt.tls.cert_file") is None:
+        yield Problem("mqtt.tls.cert_file", "null", "a path, because mqtt.tls.key_file is set")
 
 
 def _missing_files(config: Config, given: Mapping[str, _Given]) -> Iterator[Problem]:

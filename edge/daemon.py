@@ -79,8 +79,6 @@ def run(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: imu.close())
         health.systemd.ready(watch.sentence(imu.status()))
-        if config.mqtt.home_assistant:
-            log.warning("mqtt.home_assistant has no effect yet: discovery is not built")
         log.info("ready with %s at %g Hz, %d steps so far", imu.name, imu.sampling_rate_hz, outbox.total)
         pipeline = Pipeline(classifier, source_rate_hz=imu.sampling_rate_hz)
         count_steps(detect(imu, pipeline), outbox, publisher, watch, clock=clock, wall_clock=wall_clock)
@@ -106,6 +104,7 @@ def count_steps(
         heard_s = now_s if batch is None or len(batch.time_s) else heard_s
         shelf.store([(step, wall_clock() - (now_s - step.time_s)) for step in steps])
         watch.turn(now_s - heard_s, is_storing=not shelf.waiting)
+        publisher.observe(batch)
         drain(publisher, outbox)
         watch.beat()
     if shelf.waiting or shelf.dropped:

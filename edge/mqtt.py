@@ -1,52 +1,39 @@
-"""One MQTT connection after the other, each with a paho client of its own, over paho 1.6 and 2.
+"""Keeps one MQTT session open: which broker, when, and what the log says about it.
 
 The rules of this module:
-- paho never reconnects. A client that lost its connection is thrown away with everything it had queued, so a message
-  is sent again by the outbox or by nobody, never by both.
-- A supervisor thread connects, waits for the end, waits again (full jitter) and starts over. Nothing here blocks or
-  raises into the thread that publishes.
-- paho's own thread is never started: it would wake up for every message and every acknowledgement. The supervisor
-  drives the client until the broker has answered; from then on the publisher's thread does, once per turn (pump).
-- Only the PUBACK of QoS 1 counts as delivered. Acknowledgements are collected here and fetched by the publisher, so
-  its books need no lock.
-- MQTT 5 first; a broker that refuses it, or closes the connection without a word, is asked again with 3.1.1.
+- Connecting blocks (names, TCP, TLS, CONNACK), so each attempt has a thread of its own, which ends with it. A session
+  that was accepted belongs to the thread that calls turn(), and no other thread of ours exists then.
+- Nothing here blocks or raises into the thread that publishes.
+- Brokers are tried in order of preference. On another than the first, the better ones are tried again from time to
+  time, and the session moves when one answers.
+- A broker that comes and goes fills no log: what is lost and found again is said ever more rarely.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-import ssl
 import threading
-import time
-from collections import deque
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import paho.mqtt.client as paho
+from edge.complaints import Complaints
+from edge.mqtt_connect import Address, RefusedError, Will, addresses, open_session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from edge.config import Mqtt
+    from edge.mqtt_session import Session
 
 log = logging.getLogger(__name__)
 
-CREDENTIAL = "footfall.mqtt-password"
-_CONNACK_TIMEOUT_S = 10.0
-_STABLE_S = 30.0  # a connection that ends sooner does not reset the back-off: two devices with one id would storm
-_UNSUPPORTED_PROTOCOL = 132
-_FAILURE = 128  # MQTT 5 reason codes from here on are errors
-_MQTT3_CONNACK = {1: 132, 2: 133, 3: 136, 4: 134, 5: 135}  # paho 1.6 hands these over as they are on the wire
-_BROKEN = (paho.MQTT_ERR_CONN_LOST, paho.MQTT_ERR_UNKNOWN, _FAILURE)  # what paho says when it knows no reason
-_REFUSALS = {
-    133: "the broker does not accept our client id",
-    134: "the broker refuses the user name or password: check mqtt.username and mqtt.password_file",
-    135: "the broker does not let this user in: check mqtt.username, mqtt.password_file and the broker's ACL",
-    136: "the broker is unavailable",
-    138: "the broker has banned this client",
-}
+STABLE_S = 30.0
+"""A connection that ends sooner does not reset the back-off: two devices with one id would storm."""
+CALM_S = 600.0
+"""A connection that has held for so long is news when it ends, and the log starts over."""
+RETURN_AFTER_S = 300.0
+"""How long to stay with a broker that is not the first choice before the better ones are asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,86 +48,40 @@ class Backoff:
         return uniform(0.0, min(self.cap_s, self.base_s * 2.0 ** min(failures, 32)))
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
-    """A PUBACK; accepted is False where MQTT 5 says that the broker refused the message."""
+@dataclass(slots=True)
+class _Attempt:
+    """One round through some brokers in a thread; `done` is set last."""
 
-    mid: int
-    accepted: bool
+    brokers: Sequence[Address]
+    done: threading.Event = field(default_factory=threading.Event)
+    abandoned: bool = False
+    session: Session | None = None
+    index: int = 0
+    refusals: list[tuple[Address, RefusedError]] = field(default_factory=list)
 
-
-class Session:
-    """One connection: the supervisor's until it is accepted, the publisher's thread's from then on."""
-
-    def __init__(self, client: Any) -> None:
-        self.acks: deque[Ack] = deque()
-        self.answered = threading.Event()
-        self.ended = threading.Event()
-        self.refusal: int | None = None
-        self.accepted = False
-        self.reason = ""
-        self._client = client
-        client.on_connect = self._on_connect
-        client.on_publish = self._on_publish
-        client.on_disconnect = self._on_disconnect
-
-    def publish(self, topic: str, payload: bytes, *, retain: bool) -> int | None:
-        """Send with QoS 1; return the message id whose Ack will follow, or None when the connection is gone."""
-        if self.ended.is_set():
-            return None
-        sent = self._client.publish(topic, payload, qos=1, retain=retain)
-        return int(sent.mid) if sent.rc == paho.MQTT_ERR_SUCCESS else None
-
-    def pump(self) -> None:
-        """Take what the broker has sent, send what still waits, ping when it is time; never blocks."""
-        if self.ended.is_set():
-            return
-        self._client.loop_read()
-        if self._client.want_write():
-            self._client.loop_write()
-        self._client.loop_misc()
-
-    def wait_for_answer(self, timeout_s: float) -> None:
-        """Drive the client until the broker has answered our CONNECT, the connection is gone, or time is up."""
-        deadline_s = time.monotonic() + timeout_s
-        while not self.answered.is_set() and (left_s := deadline_s - time.monotonic()) > 0:
-            self._client.loop(timeout=min(left_s, 1.0))
-
-    def release(self) -> None:
-        """Let go of each other: paho closes its wake-up sockets when the last reference to a client goes."""
-        self._client.on_connect = self._client.on_publish = self._client.on_disconnect = None
-
-    def _on_connect(self, _client: Any, _userdata: Any, _flags: Any, reason: Any, *_: Any) -> None:
-        code = _code(reason)
-        if code >= _FAILURE or code in _MQTT3_CONNACK:
-            self.refusal = _MQTT3_CONNACK.get(code, code)
-        else:
-            self.accepted = True
-        self.answered.set()
-
-    def _on_publish(self, _client: Any, _userdata: Any, mid: int, reason: Any = None, *_: Any) -> None:
-        # paho 1.6 hands over no reason: there a refused message looks accepted, as it does to every MQTT 3 client.
-        self.acks.append(Ack(mid, reason is None or _code(reason) < _FAILURE))
-
-    def _on_disconnect(self, _client: Any, _userdata: Any, *details: Any) -> None:
-        # (flags, reason, properties) from paho 2, (reason[, properties]) from 1.6; twice after a keepalive timeout.
-        if not self.ended.is_set():
-            reason = details[1] if len(details) == 3 else details[0]
-            self.reason = "the connection broke" if _code(reason) in _BROKEN else str(reason)
-        self.ended.set()
-        self.answered.set()
-
-
-@dataclass(frozen=True, slots=True)
-class Will:
-    """The retained message that the broker publishes when this device vanishes."""
-
-    topic: str
-    payload: bytes
+    def run(self, connect: Callable[[Address], Session]) -> None:
+        """Take the first broker that accepts us."""
+        try:
+            for index, address in enumerate(self.brokers):
+                if self.abandoned:
+                    break
+                self.index = index
+                try:
+                    self.session = connect(address)
+                except RefusedError as refusal:
+                    self.refusals.append((address, refusal))
+                except Exception as error:  # noqa: BLE001  whatever it is, the device must come back online one day
+                    self.refusals.append((address, RefusedError(f"unexpected {error!r}")))
+                else:
+                    break
+            if self.abandoned and self.session is not None:
+                self.session.close()
+        finally:
+            self.done.set()
 
 
 class Link:
-    """Keeps one session open; `session` is None while there is none."""
+    """Keeps one session open; `session` is None while there is none. All methods are for one thread."""
 
     def __init__(
         self,
@@ -151,175 +92,103 @@ class Link:
         *,
         backoff: Backoff,
         clock: Callable[[], float],
+        return_after_s: float = RETURN_AFTER_S,
     ) -> None:
         self.session: Session | None = None
         self.connections = 0
-        self._settings, self._client_id, self._will, self._environ = settings, client_id, will, environ
-        self._backoff, self._clock = backoff, clock
+        self._settings, self._will = settings, will
+        self._brokers = addresses(settings)
+        self._connect = lambda address: open_session(settings, address, client_id, will, environ, clock=clock)
+        self._backoff, self._clock, self._return_after_s = backoff, clock, return_after_s
         self._complaints = Complaints(clock)
-        self._protocol = paho.MQTTv5
-        self._stopping = threading.Event()
-        self._client: Any = None
-        # A daemon thread: a name server that does not answer must not keep the process from ending.
-        self._thread = threading.Thread(target=self._run, name="mqtt-link", daemon=True)
-
-    @property
-    def where(self) -> str:
-        """The broker's address, for messages."""
-        return f"{self._settings.host}:{self._settings.port}"
+        self._attempt: _Attempt | None = None
+        self._index = 0
+        self._failures = 0
+        self._due_s = float("inf")
+        self._began_s = 0.0
+        self._is_news = True  # whether the log's last word about this broker is that it is away
 
     def start(self) -> None:
-        """Begin to connect, in the background."""
-        self._thread.start()
+        """Begin to connect, in the background; a fleet that is switched on as one spreads itself out."""
+        self._due_s = self._clock() + random.uniform(0.0, self._settings.first_connect_within_s)  # noqa: S311
+        self.turn()
 
-    def stop(self, timeout_s: float) -> None:
-        """End the session with a DISCONNECT, which keeps the will from being sent; wait at most timeout_s."""
-        self._stopping.set()
-        session, client = self.session, self._client
-        if session is not None and client is not None:
-            client.disconnect()
-            session.ended.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
+    def turn(self) -> None:
+        """Read and write what is due; notice what ended or was found; never blocks."""
+        if self.session is not None:
+            self.session.turn()
+            if self.session.ended:
+                self._lost(self.session)
+            elif self._clock() - self._began_s >= CALM_S:
+                self._complaints.clear()
+        if self._attempt is not None and self._attempt.done.is_set():
+            attempt, self._attempt = self._attempt, None
+            self._finish(attempt)
+        if self._attempt is None and self._clock() >= self._due_s:
+            self._begin()
 
-    def _run(self) -> None:
-        failures = 0
-        while not self._stopping.is_set():
-            began_s = self._clock()
-            try:
-                reason = self._connect_and_wait()
-            except Exception as error:  # noqa: BLE001  whatever it is, the device must come back online one day
-                reason = f"unexpected {error!r}"
-            if reason is None or self._stopping.is_set():
-                continue
-            if reason:
-                self._complaints.log(f"no MQTT broker at {self.where}: {reason}; steps wait in the outbox")
-                self._protocol = paho.MQTTv5
-            failures = 0 if self._clock() - began_s >= _STABLE_S else failures
-            self._stopping.wait(self._backoff.delay_s(failures))
-            failures += 1
-
-    def _connect_and_wait(self) -> str | None:
-        """Hold one connection from CONNECT to its end.
-
-        Returns "" after a session, the reason where there was none, None to try the other protocol at once.
-        """
-        try:
-            client = self._client = self._new_client()
-        except (OSError, ValueError) as error:  # ValueError: ssl and paho about a file, a host or a name
-            return _explained(error)
-        session = Session(client)
-        try:
-            client.connect(self._settings.host, self._settings.port, keepalive=self._settings.keepalive_s)
-            return self._hold(session)
-        except (OSError, ValueError) as error:
-            return _explained(error)
-        finally:
+    def stop(self) -> None:
+        """End the session with a DISCONNECT, which keeps the will from being sent; an attempt ends by itself."""
+        self._due_s = float("inf")
+        if self._attempt is not None:
+            self._attempt.abandoned = True
+            if self._attempt.done.is_set() and self._attempt.session is not None:
+                self._attempt.session.close()
+            self._attempt = None
+        if self.session is not None:
+            self.session.close()
             self.session = None
-            client.disconnect()
-            session.release()
 
-    def _hold(self, session: Session) -> str | None:
-        """Wait for the broker's word, and then for the end."""
-        session.wait_for_answer(_CONNACK_TIMEOUT_S)
-        if not session.accepted:
-            return self._refused(session)
-        self._open(session)
-        session.ended.wait()
-        self._lost(session)
-        return ""
+    def abandon(self, reason: str) -> None:
+        """Give up a session that is open but of no use, so that the broker sends the will; connect again."""
+        if self.session is not None:
+            self.session.abort(reason)
 
-    def _open(self, session: Session) -> None:
-        version = "5" if self._protocol == paho.MQTTv5 else "3.1.1"
-        log.info("connected to the MQTT broker at %s (MQTT %s)", self.where, version)
-        self._complaints.clear()
+    def _begin(self) -> None:
+        """Ask every broker, or those that are better than the present one."""
+        self._due_s = float("inf")
+        brokers = self._brokers if self.session is None else self._brokers[: self._index]
+        self._attempt = _Attempt(brokers)
+        # A daemon thread: a name server that does not answer must not keep the process from ending.
+        threading.Thread(target=self._attempt.run, args=(self._connect,), name="mqtt-connect", daemon=True).start()
+
+    def _finish(self, attempt: _Attempt) -> None:
+        if attempt.session is not None:
+            self._complain(attempt, then=f"; {attempt.brokers[attempt.index]} serves instead")
+            self._open(attempt.session, attempt.index)
+        elif self.session is not None:  # no better broker yet: not worth a word
+            self._due_s = self._clock() + self._return_after_s
+        else:
+            self._complain(attempt, then="; steps wait in the outbox")
+            self._retry()
+
+    def _complain(self, attempt: _Attempt, *, then: str) -> None:
+        for address, why in attempt.refusals:
+            said = self._complaints.log(f"no MQTT broker at {address}: {why}{then}", key=f"no {address} {why.kind}")
+            self._is_news = self._is_news or said
+
+    def _open(self, session: Session, index: int) -> None:
+        if self.session is not None:  # a better broker: leave this one as a device does that is switched off
+            self.session.publish(self._will.topic, self._will.payload, retain=True)
+            self.session.close()
+        self.session, self._index, self._began_s = session, index, self._clock()
         self.connections += 1
-        self.session = session
-        if self._stopping.is_set():  # stop() came before it could see this session
-            session.ended.set()
+        self._due_s = float("inf") if index == 0 else self._clock() + self._return_after_s
+        if self._is_news:
+            version = "5" if session.is_mqtt5 else "3.1.1"
+            log.info("connected to the MQTT broker at %s (MQTT %s)", self._brokers[index], version)
+            self._is_news = False
 
     def _lost(self, session: Session) -> None:
-        if not self._stopping.is_set():
-            self._complaints.log(f"lost the MQTT broker at {self.where}: {session.reason}; steps wait in the outbox")
+        where = self._brokers[self._index]
+        text = f"lost the MQTT broker at {where}: {session.reason}; steps wait in the outbox"
+        self._is_news = self._complaints.log(text, key=f"lost {where}") or self._is_news
+        session.close()
+        self.session = None
+        if self._clock() - self._began_s >= STABLE_S:
+            self._failures = 0
+        self._retry()
 
-    def _refused(self, session: Session) -> str | None:
-        """Return why the broker does not want us; None where it may just not know MQTT 5."""
-        if not session.answered.is_set():
-            return f"it accepts connections but has not answered for {_CONNACK_TIMEOUT_S:.0f} s"
-        if session.refusal in (None, _UNSUPPORTED_PROTOCOL) and self._protocol == paho.MQTTv5:
-            self._protocol = paho.MQTTv311
-            return None
-        if session.refusal is None:
-            return "it closed the connection at once: is this an MQTT broker, and does it want TLS (mqtt.tls.ca_file)?"
-        return _REFUSALS.get(session.refusal, f"the broker refuses the connection (reason code {session.refusal})")
-
-    def _new_client(self) -> Any:
-        settings = self._settings
-        options: dict[str, Any] = {"protocol": self._protocol, "reconnect_on_failure": False}
-        if self._protocol != paho.MQTTv5:
-            options["clean_session"] = True
-        if hasattr(paho, "CallbackAPIVersion"):  # paho 2
-            options["callback_api_version"] = paho.CallbackAPIVersion.VERSION2
-        client = paho.Client(client_id=self._client_id, **options)
-        client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
-        if settings.username is not None:
-            client.username_pw_set(settings.username, read_password(settings, self._environ))
-        if settings.tls.ca_file is not None:
-            client.tls_set_context(_tls_context(settings.tls.ca_file))
-        return client
-
-
-class Complaints:
-    """Logs a complaint when it is new, and again after 1 min, 2 min, 4 min … up to once an hour."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._due: dict[str, tuple[float, float]] = {}
-
-    def log(self, message: str) -> None:
-        """Log the message as a warning, unless it is too soon to repeat it."""
-        due_s, pause_s = self._due.get(message, (-float("inf"), 60.0))
-        if self._clock() >= due_s:
-            log.warning("%s", message)
-            self._due[message] = (self._clock() + pause_s, min(2.0 * pause_s, 3600.0))
-
-    def clear(self) -> None:
-        """Start over: the trouble has passed."""
-        self._due.clear()
-
-
-def read_password(settings: Mqtt, environ: Mapping[str, str]) -> str | None:
-    """Return the first line of mqtt.password_file, or of the systemd credential; None where neither is set.
-
-    Read anew for every connection, so that a changed password needs no restart. Raises OSError, ValueError.
-    """
-    path = settings.password_file
-    if path is None and (directory := environ.get("CREDENTIALS_DIRECTORY")):
-        credential = Path(directory) / CREDENTIAL
-        path = credential if credential.exists() else None
-    if path is None:
-        return None
-    return path.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-
-
-def _tls_context(ca_file: Path) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:  # it names no file, and may be an SSLError
-        raise ValueError(f"mqtt.tls.ca_file {ca_file}: {getattr(error, 'reason', error.strerror)}") from error
-
-
-def _code(reason: Any) -> int:
-    """Return a reason code as a number: paho hands over an int or an object, depending on its version."""
-    return int(getattr(reason, "value", reason))
-
-
-def _explained(error: OSError | ValueError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted ({error.verify_message}): check mqtt.tls.ca_file and mqtt.host"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS fails ({error.reason or error}): check mqtt.port and mqtt.tls.ca_file"
-    if isinstance(error, OSError):
-        file = f"{error.filename}: " if error.filename else ""
-        return f"{file}{error.strerror or error}"
-    return str(error)
+    def _retry(self) -> None:
+        self._due_s = self._clock() + self._backoff.delay_s(self._failures)
+        self._failures += 1

@@ -195,10 +195,26 @@ class Outbox:
         self._depth -= removed
 
     def today(self, wall_time_s: float) -> int:
-        """Count the steps so far on the local date of `wall_time_s`."""
+        """Count the steps so far on the local date of `wall_time_s`, or since reset_today() on that date."""
         with explained(self.path):
-            found = self._db.execute("SELECT steps FROM day WHERE date = ?", (_local_date(wall_time_s),)).fetchone()
+            return max(0, self._on(_local_date(wall_time_s)) - self._reset_on(_local_date(wall_time_s)))
+
+    def reset_today(self, wall_time_s: float) -> int:
+        """Start the count of that local date over; return what it was. The days' own counts stay: they bear witness."""
+        date, was = _local_date(wall_time_s), self.today(wall_time_s)
+        with self._transaction(durable=True):
+            self._db.execute("DELETE FROM meta WHERE name LIKE 'reset:%'")
+            self._db.execute("INSERT INTO meta VALUES (?, ?)", (f"reset:{date}", str(self._on(date))))
+        return was
+
+    def _on(self, date: str) -> int:
+        found = self._db.execute("SELECT steps FROM day WHERE date = ?", (date,)).fetchone()
         return found[0] if found and isinstance(found[0], int) else 0
+
+    def _reset_on(self, date: str) -> int:
+        found = self._db.execute("SELECT value FROM meta WHERE name = ?", (f"reset:{date}",)).fetchone()
+        text = str(found[0]) if found else ""
+        return int(text) if re.fullmatch(r"[0-9]{1,15}", text) else 0
 
     def age_s(self, row: OutboxRow, wall_time_s: float) -> float:
         """Seconds since the step: exact for this boot_id, whatever the wall clock did; by the wall clock before."""

@@ -52,19 +52,22 @@ def rfc3339(ms: int) -> str:
     return f"{datetime.fromtimestamp(seconds, tz=UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
 
 
+def about(device: DeviceInfo) -> dict[str, object]:
+    """Return what .../info and the reply to the command `info` say."""
+    return {
+        "schema": 1,
+        "software_version": device.software_version,
+        "model": {"name": device.model_name, "version": device.model_version, "sha256": device.model_sha256},
+        "sensor": {"name": device.sensor, "odr_hz": device.odr_hz},
+        "boot_id": device.boot_id,
+        "config_hash": device.config_hash,
+        "host": device.host,
+    }
+
+
 def info(device: DeviceInfo) -> bytes:
     """Write the payload of .../info."""
-    return _json(
-        {
-            "schema": 1,
-            "software_version": device.software_version,
-            "model": {"name": device.model_name, "version": device.model_version, "sha256": device.model_sha256},
-            "sensor": {"name": device.sensor, "odr_hz": device.odr_hz},
-            "boot_id": device.boot_id,
-            "config_hash": device.config_hash,
-            "host": device.host,
-        }
-    )
+    return _json(about(device))
 
 
 def steps(total: int) -> bytes:

@@ -1,8 +1,8 @@
-"""The MQTT contract: steps from the outbox to the broker, and what the device says about itself.
+"""The MQTT contract: steps from the outbox to the broker, what the device says about itself, and its commands.
 
-Everything but `Link` runs in the pipeline's thread, inside drain(), which costs microseconds when there is nothing to
-do. Rows leave the outbox only when the broker has acknowledged them. Within one connection every row is offered once;
-after a reconnect all that is still in the outbox is offered again.
+Everything runs in the pipeline's thread, inside drain(), which costs microseconds when there is nothing to do; only
+connecting has a thread of its own (edge.mqtt). Within one connection every row is offered once; after a reconnect all
+that is still in the outbox is offered again.
 """
 
 from __future__ import annotations
@@ -12,31 +12,39 @@ import time
 from typing import TYPE_CHECKING
 
 from edge import payloads
-from edge.errors import OutboxError
-from edge.mqtt import Backoff, Complaints, Link, Will
+from edge.complaints import Complaints
+from edge.control import Control
+from edge.home_assistant import SETTLE_S, Announcer
+from edge.mqtt import Backoff, Link
+from edge.mqtt_channel import Channel
+from edge.mqtt_connect import Will
 from edge.payloads import OFFLINE, ONLINE, DeviceInfo, Quality, State
+from edge.snapshot import Recent
+from edge.step_sender import StepSender
+from edge.verbs import verbs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from edge.config import Config
+    from edge.control import Verb
     from edge.health import Health
-    from edge.mqtt import Session
-    from edge.outbox import Outbox, OutboxRow
+    from edge.outbox import Outbox
+    from edge.types import SampleBatch
 
-_WINDOW_MESSAGES = 8  # brokers allow 20 unacknowledged by default, and the status topics need a few
-_BATCH_ROWS = 200
 _STATE_EVERY_S = 5.0
 _CADENCE_HOLD_S = 5.0  # no step for so long: not walking any more
-_REFUSED_PAUSE_S = 60.0
-_REMOVE_AGAIN_S = 1.0
-_CLOSE_POLL_S = 0.01
+_REFUSALS_TOGETHER_S = 1.0
+_CLOSE_POLL_S = 0.05
+_NEVER = -float("inf")
 
 
 class Publisher:
     """Call start() once, drain() once per turn of the pipeline, close() at the end; all from one thread.
 
-    quality may be set at any time. No method raises because of the broker or the network; OutboxError passes through.
+    drain() also keeps the connection alive: it must be called every few seconds, whatever the sensor does. quality may
+    be set at any time. extra_verbs: further commands. No method raises because of the broker or the network;
+    OutboxError passes through.
     """
 
     def __init__(
@@ -45,6 +53,7 @@ class Publisher:
         info: DeviceInfo,
         health: Health,
         *,
+        extra_verbs: Mapping[str, Verb] | None = None,
         environ: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -52,18 +61,22 @@ class Publisher:
     ) -> None:
         self.quality: Quality = "ok"
         self._base = config.mqtt.base_topic
-        self._live_age_s = config.mqtt.live_age_s
         self._health_every_s = config.health.interval_s
         self._info, self._health = info, health
         self._clock, self._wall_clock = clock, wall_clock
         will = Will(self._topic("availability"), OFFLINE)
-        client_id = f"footfall-{config.device.id}"
-        self._link = Link(config.mqtt, client_id, will, environ, backoff=backoff, clock=clock)
+        self._link = Link(config.mqtt, f"footfall-{config.device.id}", will, environ, backoff=backoff, clock=clock)
         self._complaints = Complaints(clock)
-        self._next_state_s = self._next_health_s = self._health_sent_s = -float("inf")
-        self._rows_from_s = self._remove_from_s = -float("inf")
-        self._taken: list[OutboxRow] = []
-        self._begin(None)
+        self._steps = StepSender(config.mqtt, self._complaints, clock=clock, wall_clock=wall_clock)
+        self._home = Announcer(config, clock=clock)
+        self._takes_commands = config.mqtt.commands
+        self._control = Control(self._base, complaints=self._complaints, clock=clock)
+        self._extra_verbs = extra_verbs or {}
+        self._recent = Recent()
+        self._channel: Channel | None = None
+        self._next_state_s = self._next_health_s = self._status_from_s = self._health_sent_s = _NEVER
+        self._sent: dict[str, object] = {}
+        self._total_is_under_way = self._steps_refused = False
 
     @property
     def connected(self) -> bool:
@@ -76,124 +89,133 @@ class Publisher:
 
     def set_info(self, info: DeviceInfo) -> None:
         """Replace the birth message, e.g. when the sensor was found after the start."""
-        self._info = info
-        self._sent.pop("info", None)
+        if info != self._info:
+            self._info = info
+            self._sent.pop("info", None)
+            self._home.renew()
+
+    def observe(self, batch: SampleBatch | None) -> None:
+        """Remember raw samples for the command `snapshot`."""
+        if batch is not None and self._takes_commands:
+            self._recent.keep(batch)
 
     def hurry_health(self) -> None:
         """Send the next health report soon, because something worth knowing has happened; still at most one per 5 s."""
         self._next_health_s = min(self._next_health_s, self._health_sent_s + _STATE_EVERY_S)
 
-    def drain(self, outbox: Outbox) -> None:
-        """Remove what was acknowledged, send what waits as far as the window allows, keep the status up to date."""
+    def drain(self, outbox: Outbox, *, flush: bool = False) -> None:
+        """Remove what was acknowledged, send what waits as far as the window allows, keep the status up to date.
+
+        flush: send steps that wait for their batch at once.
+        """
+        self._link.turn()
         self._collect(outbox)
-        session = self._link.session
-        if session is not self._session:
-            self._collect(outbox)  # what the old connection still delivered before it went
-            self._begin(session)
-        if session is None:
+        if self._channel is None or self._channel.session is not self._link.session:
+            self._begin()
+        channel = self._channel
+        if channel is None:
             return
-        self._send_birth()
-        self._send_rows(outbox)  # before the total that counts them in
-        self._send_status(outbox)
+        if channel.is_stuck():
+            self._link.abandon("it acknowledges nothing any more")
+            return
+        self._listen(outbox, channel)
+        self._send_birth(channel)
+        self._steps.send(outbox, channel, flush=flush)  # before the total that counts them in
+        self._send_replies(channel)
+        if self._clock() >= self._status_from_s and channel.in_flight < channel.window:
+            self._send_status(outbox)
 
     def close(self, outbox: Outbox, *, timeout_s: float = 3.0) -> None:
         """Send what is left, say offline, disconnect; takes timeout_s at most, broker or not."""
         deadline_s = time.monotonic() + timeout_s
-        self.drain(outbox)
-        while self.connected and self._is_busy(outbox) and time.monotonic() < deadline_s:
-            time.sleep(_CLOSE_POLL_S)
-            self.drain(outbox)
-        self._publish("availability", OFFLINE, retain=True)
-        while self.connected and self._in_flight and time.monotonic() < deadline_s:
-            time.sleep(_CLOSE_POLL_S)
+        self.drain(outbox, flush=True)
+        while self._channel is not None and self._steps.is_busy(outbox) and time.monotonic() < deadline_s:
+            self._channel.session.wait(_CLOSE_POLL_S)
+            self.drain(outbox, flush=True)
+        channel, said = self._channel, False
+        while channel is not None and channel.session is self._link.session:
+            said = said or self._publish("availability", OFFLINE, retain=True)
+            if (said and channel.in_flight == 0) or time.monotonic() >= deadline_s:
+                break
+            channel.session.wait(_CLOSE_POLL_S)
+            self._link.turn()
             self._collect(outbox)
-        self._link.stop(max(0.2, deadline_s - time.monotonic()))
+        self._link.stop()
         self._collect(outbox)
 
-    def _is_busy(self, outbox: Outbox) -> bool:
-        waits = self._offered < outbox.total and self._clock() >= self._rows_from_s
-        return bool(self._in_flight) or waits
-
-    def _begin(self, session: Session | None) -> None:
+    def _begin(self) -> None:
         """Forget the old connection: nothing is in flight, nothing was offered, every retained topic is due."""
-        self._session = session
-        self._in_flight: dict[int, tuple[str, Sequence[OutboxRow]]] = {}
-        self._sent: dict[str, object] = {}
-        self._offered = 0
+        self._sent = {}
+        self._total_is_under_way = False
+        session = self._link.session
+        self._channel = None if session is None else Channel(session, self._clock)
+        if self._channel is None:
+            return
+        self._hold()
+        if self._takes_commands:
+            self._channel.session.subscribe(self._control.subscription)
+        self._home.begin(self._channel)
+
+    def _hold(self) -> None:
+        """Wait until Home Assistant, if it is told of us, has subscribed to what we are going to say."""
+        settle_s = SETTLE_S if self._home.is_on else 0.0
+        self._steps.begin(hold_s=settle_s)
+        self._status_from_s = self._clock() + settle_s
 
     def _collect(self, outbox: Outbox) -> None:
-        """Take the rows that the broker has acknowledged out of the outbox."""
-        if self._session is None:
+        """Hear what the broker has acknowledged, also of a connection that has ended since."""
+        if self._channel is not None:
+            self._channel.collect()
+            self._complain_of_refusals(self._channel)
+        self._steps.remove(outbox)
+
+    def _complain_of_refusals(self, channel: Channel) -> None:
+        """Say in one line what the broker does not want, however many topics that are."""
+        if not channel.refused or self._clock() - channel.refused_s < _REFUSALS_TOGETHER_S:
             return
-        self._session.pump()
-        while self._session.acks:
-            ack = self._session.acks.popleft()
-            name, rows = self._in_flight.pop(ack.mid, ("", ()))
-            if ack.accepted:
-                self._taken += rows
-            elif rows:
-                self._refused(name)
-        if self._taken and self._clock() >= self._remove_from_s:
-            self._remove(outbox)
+        topics, codes = sorted(channel.refused), sorted(set(channel.refused.values()))
+        channel.refused = {}
+        waits = bool({self._topic("step"), self._topic("batch")} & set(topics))
+        self._steps_refused = waits or self._steps_refused
+        self._complaints.log(
+            f"the MQTT broker refuses messages on {', '.join(topics)} (reason code {', '.join(map(str, codes))}): "
+            f"check its ACL{'; steps wait in the outbox' if waits else ''}",
+            key=f"refused {self._steps_refused}",
+        )
 
-    def _remove(self, outbox: Outbox) -> None:
-        """Remove what was taken; a disk that is full for now must not stop the pipeline."""
-        try:
-            outbox.acknowledge(self._taken)
-        except OutboxError as error:
-            if not error.transient:
-                raise
-            self._complaints.log(f"{error}; steps that were delivered cannot be removed yet")
-            self._remove_from_s = self._clock() + _REMOVE_AGAIN_S
-        else:
-            self._taken = []
+    def _listen(self, outbox: Outbox, channel: Channel) -> None:
+        session = channel.session
+        while session.denied:
+            topic = session.denied.popleft()
+            self._complaints.log(f"the MQTT broker does not let us hear {topic}: check its ACL")
+        served = verbs(outbox, self._info, self._recent, wall_clock=self._wall_clock)
+        while session.messages:
+            message = session.messages.popleft()
+            if not self._home.hear(message, channel) and self._takes_commands:
+                self._control.hear(message, {**served, **self._extra_verbs})
 
-    def _refused(self, name: str) -> None:
-        """Keep what the broker does not want, and offer it again later: somebody may mend its ACL."""
-        self._complaints.log(f"the MQTT broker refuses messages on {self._topic(name)}: check its ACL; steps wait")
-        self._offered = 0
-        self._rows_from_s = self._clock() + _REFUSED_PAUSE_S
-
-    def _send_rows(self, outbox: Outbox) -> None:
-        if outbox.total <= self._offered or self._clock() < self._rows_from_s:
-            return
-        free = _WINDOW_MESSAGES - len(self._in_flight)
-        if free <= 0:
-            return
-        rows = outbox.pending(_BATCH_ROWS, after=self._offered)
-        if not rows:
-            self._offered = outbox.total
-        wall_s = self._wall_clock()
-        while rows and free > 0:
-            count = self._late_count(rows, outbox, wall_s)
-            group, rows = rows[: max(count, 1)], rows[max(count, 1) :]
-            if not self._send_group(group, late=count > 0):
-                return
-            free -= 1
-
-    def _send_group(self, rows: list[OutboxRow], *, late: bool) -> bool:
-        name, payload = ("batch", payloads.batch(rows, late=True)) if late else ("step", payloads.step(rows[0]))
-        if not self._publish(name, payload, retain=False, rows=rows):
-            return False
-        self._offered = rows[-1].total
-        return True
-
-    def _late_count(self, rows: list[OutboxRow], outbox: Outbox, wall_s: float) -> int:
-        """Count the rows in front that are late and fit into one batch: one boot_id, no gap in seq."""
-        count = 0
-        for count, row in enumerate(rows):
-            live = 0.0 <= outbox.age_s(row, wall_s) <= self._live_age_s
-            if live or row.boot_id != rows[0].boot_id or row.seq != rows[0].seq + count:
-                return count
-        return count + 1
-
-    def _send_birth(self) -> None:
+    def _send_birth(self, channel: Channel) -> None:
+        if "availability" not in self._sent:
+            self._retain("availability", ONLINE, ONLINE)
         if "info" not in self._sent:
-            self._publish("availability", ONLINE, retain=True)
             self._retain("info", self._info, payloads.info(self._info))
+        if self._home.is_due():
+            topic, payload = self._home.message(self._info)
+            if self._publish_on(topic, payload, retain=True):
+                self._home.announced()
+                if channel.session is self._link.session:
+                    self._again()
+
+    def _again(self) -> None:
+        """After a discovery message: the states once more, when Home Assistant has had time to subscribe."""
+        self._steps.hold(SETTLE_S)
+        self._status_from_s = self._clock() + SETTLE_S
+        for name in ("availability", "steps", "state"):
+            self._sent.pop(name, None)
+        self._next_health_s = _NEVER
 
     def _send_status(self, outbox: Outbox) -> None:
-        if not any(name == "steps" for name, _ in self._in_flight.values()):
+        if not self._total_is_under_way:
             self._retain("steps", outbox.total, payloads.steps(outbox.total))
         now_s = self._clock()
         if now_s >= self._next_state_s:
@@ -237,6 +259,20 @@ class Publisher:
         }
         if self._publish("health", payloads.health(report), retain=True):
             self._health_sent_s, self._next_health_s = now_s, now_s + self._health_every_s
+            # Once more: where brokers share their state, an old connection's will may come after our `online`.
+            self._publish("availability", ONLINE, retain=True)
+
+    def _send_replies(self, channel: Channel) -> None:
+        replies = self._control.replies
+        while replies and channel.in_flight < channel.window:
+            reply = replies[0]
+            payload = reply.next_payload()
+            if payload is None:
+                replies.popleft()
+            elif self._publish_on(reply.topic, payload, retain=False, correlation=reply.correlation):
+                reply.sent()
+            else:
+                return
 
     def _retain(self, name: str, value: object, payload: bytes) -> bool:
         """Publish a retained topic unless this connection has had that value already."""
@@ -245,12 +281,29 @@ class Publisher:
         self._sent[name] = value
         return True
 
-    def _publish(self, name: str, payload: bytes, *, retain: bool, rows: Sequence[OutboxRow] = ()) -> bool:
-        mid = self._session.publish(self._topic(name), payload, retain=retain) if self._session else None
-        if mid is None:
+    def _publish(self, name: str, payload: bytes, *, retain: bool) -> bool:
+        return self._publish_on(self._topic(name), payload, retain=retain)
+
+    def _publish_on(self, topic: str, payload: bytes, *, retain: bool, correlation: bytes | None = None) -> bool:
+        """Return whether that is done with: sent, or larger than this broker takes, which no waiting will change."""
+        channel = self._channel
+        if channel is None:
             return False
-        self._in_flight[mid] = (name, rows)
+        if len(payload) + len(correlation or b"") > channel.room(topic):
+            self._complaints.log(
+                f"{topic} is not published: its {len(payload)} bytes do not fit into the "
+                f"{channel.session.limits.packet_bytes} that the MQTT broker takes; raise its limit",
+                key=f"too large {topic}",
+            )
+            return True
+        done = self._total_arrived if topic == self._topic("steps") else None
+        if not channel.publish(topic, payload, retain=retain, correlation=correlation, done=done):
+            return False
+        self._total_is_under_way = self._total_is_under_way or done is not None
         return True
+
+    def _total_arrived(self, _accepted: bool) -> None:
+        self._total_is_under_way = False
 
     def _topic(self, name: str) -> str:
         return f"{self._base}/{name}"

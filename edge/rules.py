@@ -197,6 +197,33 @@ class Host:
 
 
 @dataclass(frozen=True)
+class Hosts:
+    """A list of brokers, each HOST or HOST:PORT ([address]:port for IPv6); kept as pairs, port None where not given."""
+
+    most: int = 8
+    is_text: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """The form, in words."""
+        return f"a list of at most {self.most} times HOST or HOST:PORT"
+
+    def __call__(self, value: object) -> tuple[tuple[str, int | None], ...]:
+        """Say which entry is wrong."""
+        if not isinstance(value, list) or len(value) > self.most:
+            raise ValueError
+        return tuple(self._one(entry) for entry in value)
+
+    @staticmethod
+    def _one(entry: object) -> tuple[str, int | None]:
+        name, port = (entry, None) if not isinstance(entry, str) or _is_ipv6(entry) else _split_port(entry)
+        try:
+            return str(Host()(name)), None if port is None else Whole(1, 65535)(port)
+        except ValueError as error:
+            raise ValueError(f"{shown(entry)}: {error}" if str(error) else shown(entry)) from None
+
+
+@dataclass(frozen=True)
 class Choice:
     """One of a few words."""
 
@@ -335,6 +362,14 @@ class Optional:
     def __call__(self, value: object) -> object:
         """Null passes."""
         return None if value is None else self.rule(value)
+
+
+def _split_port(text: str) -> tuple[str, int | None]:
+    found = re.fullmatch(r"\[([^\]]*)\](?::(\d{1,5}))?|([^:]*):(\d{1,5})", text)
+    if found is None:
+        return text, None
+    port = found[2] or found[4]
+    return found[1] or found[3] or "", None if port is None else int(port)
 
 
 def _is_ipv6(text: str) -> bool:

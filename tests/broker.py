@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -43,11 +44,16 @@ class Broker:
         self.port = free_port()
         self.directory = directory
         self._config = directory / "mosquitto.conf"
-        access = lines or ("allow_anonymous true",)
-        # Started by root, Mosquitto would become another user, who may not read a test's folder.
-        text = "\n".join([f"listener {self.port} 127.0.0.1", "user root", *access, ""])
-        self._config.write_text(text, encoding="utf-8")
+        self._lines = lines or ("allow_anonymous true",)
         self._process: subprocess.Popen[bytes] | None = None
+        self.move_to(self.port)
+
+    def move_to(self, port: int) -> None:
+        """Listen there from the next start on."""
+        self.port = port
+        # Started by root, Mosquitto would become another user, who may not read a test's folder.
+        text = "\n".join([f"listener {self.port} 127.0.0.1", "user root", *self._lines, ""])
+        self._config.write_text(text, encoding="utf-8")
 
     def start(self) -> None:
         """Start it and wait until it listens."""
@@ -62,6 +68,11 @@ class Broker:
             self._process.terminate()
             self._process.wait(_PATIENCE_S)
             self._process = None
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, such as SIGSTOP."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         """Take it away without a word to anybody."""
@@ -98,7 +109,9 @@ class Message:
 class Subscriber:
     """Subscribes to everything and keeps every message in order; comes back when the broker does."""
 
-    def __init__(self, port: int, *, username: str | None = None, password: str | None = None) -> None:
+    def __init__(
+        self, port: int, *, username: str | None = None, password: str | None = None, ca_file: Path | None = None
+    ) -> None:
         self._messages: list[Message] = []
         self._subscribed = threading.Event()
         options: dict[str, Any] = {}
@@ -111,6 +124,8 @@ class Subscriber:
         self._client.on_message = self._on_message
         if username is not None:
             self._client.username_pw_set(username, password)
+        if ca_file is not None:
+            self._client.tls_set_context(ssl.create_default_context(cafile=ca_file))
         self._client.reconnect_delay_set(min_delay=1, max_delay=1)
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
