@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +25,8 @@ from emulator.inprocess import VirtualTime, opener
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edge.types import FloatArray, StepEvent
     from emulator.chips import EmulatedImu
 
@@ -128,7 +129,7 @@ def as_rounded_by(sheet: Sheet, recording: Recording, odr_hz: float) -> Recordin
 
 
 def walk(seconds: float = 60.0, begin_s: float = 10.0) -> Recording:
-    """A made-up walk for machines without the recordings: heel strikes at 1.9 Hz with pauses, on six axes."""
+    """Make up a walk, for machines without the recordings: heel strikes at 1.9 Hz with pauses, on six axes."""
     time_s = np.arange(0.0, seconds, 0.01)
     gait = np.where((time_s > begin_s) & (time_s < seconds - 5.0), 1.0, 0.0)
     phase = 2 * np.pi * 1.9 * time_s
@@ -142,7 +143,7 @@ def walk(seconds: float = 60.0, begin_s: float = 10.0) -> Recording:
 
 
 def meet(part: str, recording: Recording, firmware: Path, *, rate_error: float = 0.0, **sensor: Any) -> None:
-    """The steps counted through the chip are those of the recording as the chip rounds it."""
+    """Check that the steps counted through the chip are those of the recording as the chip rounds it."""
     sheet = SHEETS[part]
     bench = rig(part, recording, firmware, rate_error=rate_error)
     imu = bench.open(**sensor)
@@ -189,3 +190,141 @@ def test_a_real_minute_is_counted_as_the_chip_rounds_it(part: str, real_minute: 
 @EVERY_PART
 def test_a_made_up_walk_at_200_hz(part: str, firmware: Path) -> None:
     meet(part, walk(), firmware, sampling_rate_hz=200)
+
+
+STILL = Recording("still", np.arange(2) / 100.0, np.tile(np.float32([1.0, -2.0, 9.5, 0.25, -0.5, 0.75]), (2, 1)), 100.0)
+
+
+def first_samples(imu: FifoImu) -> FloatArray:
+    """Take batches until there are a hundred samples."""
+    taken: list[FloatArray] = []
+    for batch in imu.batches():
+        taken.append(batch.imu)
+        if sum(map(len, taken)) >= 100:
+            imu.close()
+    return np.concatenate(taken)
+
+
+@EVERY_PART
+def test_auto_finds_the_part_at_each_of_its_addresses(part: str, firmware: Path) -> None:
+    for address in CHIPS[part].addresses:
+        imu = rig(part, STILL, firmware, address=address).open()
+        assert imu.name == SHEETS[part].name
+        samples = first_samples(imu)
+        np.testing.assert_allclose(samples, np.tile(STILL.imu[0], (len(samples), 1)), atol=2e-3)
+
+
+@EVERY_PART
+def test_the_name_in_type_finds_it_and_another_one_does_not(part: str, firmware: Path) -> None:
+    family = next(f for f in chips.FAMILIES if any(p.name == SHEETS[part].name for p in f.parts))
+    for name in family.types:
+        imu = rig(part, STILL, firmware).open(type=name)
+        assert imu.name == SHEETS[part].name
+        imu.close()
+    stranger = "lsm6dsox" if CHIPS[part].address < 0x6A else "mpu6050"
+    with pytest.raises(ImuError, match=r"no device at 0x6\w, 0x6\w on /dev/i2c-1: check the wiring"):
+        rig(part, STILL, firmware).open(type=stranger)
+
+
+@EVERY_PART
+@pytest.mark.parametrize(("who_am_i", "advice"), [(0x00, "wiring"), (0xFF, "wiring"), (0x3C, "accept_unknown_id")])
+def test_an_unknown_identity_is_refused_in_words(part: str, who_am_i: int, advice: str, firmware: Path) -> None:
+    with pytest.raises(ImuError, match=rf"answers WHO_AM_I .*{who_am_i:#04x}.*{advice}"):
+        rig(part, STILL, firmware, who_am_i=who_am_i).open()
+
+
+@EVERY_PART
+def test_a_clone_of_the_named_type_can_be_allowed(part: str, firmware: Path) -> None:
+    family = next(f for f in chips.FAMILIES if any(p.name == SHEETS[part].name for p in f.parts))
+    imu = rig(part, STILL, firmware, who_am_i=0x3C).open(type=family.types[0], accept_unknown_id=True)
+    assert imu.name == family.guess.name
+    imu.close()
+
+
+@pytest.mark.parametrize(("part", "register", "value"), [("icm20948", 0x7F, 0x20), ("lsm6dsox", 0x01, 0x80)])
+def test_a_chip_left_in_another_bank_is_found(part: str, register: int, value: int, firmware: Path) -> None:
+    bench = rig(part, STILL, firmware)
+    bench.chip.write(bytes([register, value]))
+    imu = bench.open()
+    assert imu.name == SHEETS[part].name
+    imu.close()
+
+
+def test_nothing_fitted_names_every_address_that_was_tried(firmware: Path) -> None:
+    bench = rig("mpu6050", STILL, firmware)
+    bench.bus.inject_now("nack", argument=errno.ENXIO)
+    with pytest.raises(ImuError) as caught:
+        bench.open()
+    assert str(caught.value) == (
+        "no device at 0x68, 0x69, 0x6a, 0x6b on /dev/i2c-1: check the wiring and the supply, then run `i2cdetect -y 1`"
+    )
+
+
+def test_a_wedged_bus_is_told_from_an_absent_sensor_and_asked_once(firmware: Path) -> None:
+    bench = rig("mpu6050", STILL, firmware)
+    bench.bus.inject_now("timeout")
+    with pytest.raises(ImuError, match="stuck"):
+        bench.open()
+    assert bench.bus.transfers == 2, "once, and one retry that the budget still allows"
+
+
+@EVERY_PART
+def test_a_sensor_that_is_reset_is_set_up_anew(part: str, firmware: Path) -> None:
+    bench = rig(part, walk(20.0, 2.0), firmware)
+    imu = bench.open()
+    stream = imu.batches()
+    for _ in range(20):
+        next(stream)
+    bench.chip.power_cycle()
+    after = [next(stream) for _ in range(40)]
+    assert imu.counters()["reinit"] == 1
+    assert len(after[-1].imu) > 0
+    imu.close()
+
+
+@EVERY_PART
+def test_a_stalled_host_overflows_the_fifo_and_says_so(part: str, firmware: Path) -> None:
+    bench = rig(part, walk(60.0, 2.0), firmware)
+    imu = bench.open()
+    stream = imu.batches()
+    for _ in range(20):
+        next(stream)
+    bench.time.sleep(12.0)  # the largest of these FIFOs lasts 6.6 s
+    for _ in range(20):
+        next(stream)
+    counters = imu.counters()
+    assert counters["fifo_overflow"] >= 1
+    assert counters["gap_samples"] >= 1000
+    assert counters["reinit"] == 0
+    imu.close()
+
+
+@pytest.mark.parametrize("part", ["lsm6ds3", "lsm6dsox", "lsm9ds1"])
+@pytest.mark.parametrize("rate_error", [-0.19, 0.05, 0.19])
+def test_a_true_rate_far_from_the_nominal_one(part: str, rate_error: float, firmware: Path) -> None:
+    bench = rig(part, walk(), firmware, rate_error=rate_error)
+    imu = bench.open()
+    steps = counted(imu, bench)
+    assert imu.rate_hz == pytest.approx(SHEETS[part].odr_hz * (1.0 + rate_error), rel=2e-3)
+    expected = counted(ReplayImu(as_rounded_by(SHEETS[part], walk(), SHEETS[part].odr_hz * (1.0 + rate_error))))
+    assert abs(len(steps) - len(expected)) <= 1
+
+
+def test_a_bmi270_without_its_configuration_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(ImuError, match=r"bmi270_config_file, in .*missing.fw; it is not there.*docs/new-sensor.md"):
+        rig("bmi270", STILL, tmp_path).open(firmware=tmp_path / "missing.fw")
+    (tmp_path / "short.fw").write_bytes(bytes(100))
+    with pytest.raises(ImuError, match=r"short.fw has 100 bytes; the BMI270's configuration has 8192"):
+        rig("bmi270", STILL, tmp_path).open(firmware=tmp_path / "short.fw")
+
+
+def test_the_configuration_file_knows_every_type_and_address() -> None:
+    assert set(SENSOR_TYPES) == {"auto", *chips.type_names(), "replay"}
+    assert set(SENSOR_ADDRESSES) == {address for family in chips.FAMILIES for address in family.addresses}
+
+
+@pytest.mark.parametrize("asked_hz", [0.0, 9.0, 400.0])
+@EVERY_PART
+def test_an_impossible_rate_is_refused(part: str, asked_hz: float, firmware: Path) -> None:
+    with pytest.raises(ImuError, match="10 to 200 Hz"):
+        rig(part, STILL, firmware).open(sampling_rate_hz=asked_hz)
