@@ -69,6 +69,7 @@ class SensorWatch:
     def turn(self, silent_s: float, *, is_storing: bool) -> None:
         """Call it once per turn of the pipeline: cheap while nothing changes."""
         now, seen = self._imu.status(), self._seen
+        self._publisher.hardware_total = self._imu.hardware_total
         self._publisher.quality = quality(silent_s, is_storing=is_storing, state=now.state)
         if seen is None or (now.state, now.reason) != (seen.state, seen.reason):
             self._health.systemd.status(self.sentence(now))

@@ -27,6 +27,10 @@ class Imu(Protocol):
     name: str
     sampling_rate_hz: float
 
+    @property
+    def hardware_total(self) -> int | None:
+        """Steps that a pedometer inside the sensor counted since it was opened; None where there is none."""
+
     def batches(self) -> Iterator[SampleBatch]:
         """Blocks of samples as they come, an empty one at least every 0.5 s; ends at close() or the recording's end."""
 

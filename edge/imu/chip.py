@@ -63,5 +63,8 @@ class Chip(Protocol):
     def verify(self, *, everything: bool) -> None:
         """RegisterFault if the chip was reset; also checks a rolling part (or all) of the other registers."""
 
+    def pedometer_steps(self) -> int | None:
+        """Return the 16-bit count of the chip's own pedometer, None where it has none."""
+
     def shutdown(self) -> None:
         """Put the chip to sleep and release the bus; never raises; may be called twice."""

@@ -9,6 +9,7 @@ A chip module provides primitives (edge.imu.chip), edge.imu.drain trustworthy fr
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from edge.errors import ImuError
 from edge.imu.bus import TRANSIENT_ERRNOS
 from edge.imu.chip import Chip, FifoFault, Frames, RegisterFault
 from edge.imu.drain import LEARNING_S, FifoReader, drain_interval_s
+from edge.imu.pedometer import HardwareTotal
 from edge.imu.status import SensorState, SensorStatus, StateMachine
 from edge.types import BatchFlag, SampleBatch
 
@@ -73,6 +75,7 @@ class FifoImu:
         self._sleep = sleep
         self._counters = dict.fromkeys(COUNTERS, 0)
         self._machine = StateMachine(clock)
+        self._pedometer = HardwareTotal()
         self.name = "no sensor yet"
         self.sampling_rate_hz = wait_for_hz or 0.0
         self._chip: Chip | None = None
@@ -89,6 +92,11 @@ class FifoImu:
         self._stopped = self._busy = False
         if wait_for_hz is None:
             self._attach(self._start())
+
+    @property
+    def hardware_total(self) -> int | None:
+        """Steps that the sensor's own pedometer counted since the source was opened; None where there is none."""
+        return self._pedometer.total
 
     @property
     def rate_hz(self) -> float:
@@ -242,6 +250,7 @@ class FifoImu:
             self._counters["reinit"] += 1
             self._times.retune(chip.odr_hz, tolerance=chip.rate_tolerance)
         self._due_s = self._segment_s = self._clock()
+        self._pedometer.attach(self._due_s)
         state = SensorState.DEGRADED if again else SensorState.RUNNING
         self._machine.change(state, f"{chip.name} {'connected again' if again else 'found'} at {chip.odr_hz:g} Hz")
 
@@ -250,6 +259,7 @@ class FifoImu:
         self._faults = 0
         if self._machine.good():
             self._backoff_s = BACKOFF_S[0]
+        self._ask_pedometer(drain.counted_s)
         imu = self._mount(drain.frames.imu)
         time_s = self._times.stamp(len(imu), drain.counted_s, drain.read_s)
         flags = BatchFlag.NONE
@@ -264,6 +274,15 @@ class FifoImu:
         lost = self._counters["gap_samples"]
         log.debug("samples=%d segment=%d newest_s=%.6f lost=%d", self._sequence, self._segment, self._last_s, lost)
         return batch
+
+    def _ask_pedometer(self, now_s: float) -> None:
+        """Read the chip's own step count now and then; if that fails, the samples are still good ones."""
+        if self._chip is None or not self._pedometer.due(now_s):
+            return
+        with contextlib.suppress(OSError):
+            count = self._chip.pedometer_steps()
+            if count is not None:
+                self._pedometer.feed(count, now_s)
 
     def _mount(self, imu: FloatArray) -> FloatArray:
         if self._rotation is None:

@@ -62,6 +62,7 @@ class ReplayImu:
         self._origin_s = origin_s
         self._now, self._sleep = now, sleep
         self._closed = False
+        self.hardware_total: int | None = None  # a recording has no pedometer
         self._counters = {"gaps": 0, "gap_samples": 0}
 
     def batches(self) -> Iterator[SampleBatch]:

@@ -31,6 +31,7 @@ class EndlessWalk:
 
     name = "endless walk"
     sampling_rate_hz = 100.0
+    hardware_total = None
 
     def __init__(self, minute: Path, hours: float) -> None:
         self._imu = np.load(minute)

@@ -135,8 +135,11 @@ class Lsm6ds3(RegisterChip):
         return overrun
 
     def fifo_level(self) -> int:
-        """Bytes waiting; FifoFault if the next word is not the first of a frame."""
+        """Bytes waiting; FifoFault if some were overwritten, or if the next word is not the first of a frame."""
         words, pattern = self._status()
+        if self._overrun:  # it drops words, not frames, so the pattern would tell of it too, but not of the reason
+            self._overrun = False
+            raise FifoFault("fifo_overflow", "FIFO overflow")
         if words and pattern % WORDS_A_FRAME:
             raise FifoFault("bad_transfer", f"the FIFO stands at word {pattern} of a frame")
         return words * 2
