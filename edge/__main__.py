@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+MOST_SECONDS = 7 * 86400.0
 COMMANDS = {
     "run": "edge.daemon",
     "replay": "edge.commands.replay",
     "evaluate": "edge.commands.evaluate",
     "check-config": "edge.commands.check_config",
     "bench": "edge.commands.bench",
+    "doctor": "edge.commands.doctor",
+    "record": "edge.commands.record",
 }
 
 
@@ -98,7 +101,34 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(bench)
     _add_model(bench)
     bench.add_argument("--json", action="store_true", help="the figures for programs")
+    _add_doctor_and_record(commands)
     return parser
+
+
+def _add_doctor_and_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    doctor = commands.add_parser("doctor", help="why does it not work? bus, sensor, model, broker, clock, disk")
+    _add_config(doctor)
+    doctor.add_argument("--json", action="store_true", help="one JSON object per finding")
+    doctor.add_argument(
+        "--seconds", type=_seconds, default=10.0, metavar="N", help="how long to watch the sensor (default 10, 0: not)"
+    )
+
+    record = commands.add_parser("record", help="raw IMU data from the sensor to a recording file")
+    record.add_argument("out", type=Path, metavar="OUT", help="a new file that ends in .npz, .csv or .csv.gz")
+    record.add_argument("--seconds", type=_seconds, required=True, metavar="N", help="how long")
+    record.add_argument(
+        "--label", action="append", default=[], metavar="TEXT", help="what it shows: walk, or placement=pocket"
+    )
+    record.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    _add_config(record)
+
+
+def _seconds(text: str) -> float:
+    """Parse a duration: 0 to 7 days."""
+    seconds = float(text)
+    if not 0.0 <= seconds <= MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 to {MOST_SECONDS:g}")
+    return seconds
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:

@@ -27,7 +27,7 @@ MAX_LINE_CHARACTERS = 1_000_000
 
 _STEP = np.dtype([("time_s", np.float64)])  # a record, so that numpy insists on one column
 _ROW = np.dtype([("time_s", np.float64), ("imu", np.float32, (len(IMU_CHANNELS),))])
-_ROW_FORMAT = ",".join(["%.6f"] + ["%.9g"] * len(IMU_CHANNELS))  # nine digits bring a float32 back exactly
+ROW_FORMAT = ",".join(["%.6f"] + ["%.9g"] * len(IMU_CHANNELS))  # nine digits bring a float32 back exactly
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +87,7 @@ class CsvWriter:
 
     def append(self, time_s: npt.NDArray[np.float64], imu: npt.NDArray[np.float32]) -> None:
         """Add samples: time_s [n] s, imu [n, 6] m/s² and rad/s."""
-        np.savetxt(self._file, np.column_stack([time_s, imu]), fmt=_ROW_FORMAT)
+        np.savetxt(self._file, np.column_stack([time_s, imu]), fmt=ROW_FORMAT)
 
     def close(self) -> None:
         """Finish the file."""
