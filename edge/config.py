@@ -80,6 +80,9 @@ class Sensor:
     """Where the samples come from."""
 
     type: str = key("auto", Choice(SENSOR_TYPES), f"{', '.join(SENSOR_TYPES)}; auto asks the chip who it is")
+    backend: str = key(
+        "i2c", Choice(("i2c", "iio")), "i2c; iio: the kernel's own driver and its buffer, where the INT pin is wired"
+    )
     bus: int | Path = key(1, Bus(), "I2C bus: a number (1 is /dev/i2c-1) or the path of a device node")
     address: int | None = key(
         None, Optional(Address((0x68, 0x69)), "both are tried"), "0x68, or 0x69 with AD0 high; null = try both"
