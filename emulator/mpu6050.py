@@ -53,6 +53,7 @@ class Silicon:
 MPU_6050 = Silicon(0x68, 1024, 340.0, 36.53, None)
 MPU_6500 = Silicon(0x70, 512, 333.87, 21.0, 0xFF)
 MPU_9250 = Silicon(0x71, 512, 333.87, 21.0, 0xFF)
+MPU_9255 = Silicon(0x73, 512, 333.87, 21.0, 0xFF)
 
 
 class Mpu6050:
