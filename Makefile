@@ -17,7 +17,7 @@ RECORDINGS := $(firstword $(wildcard data/recordings ../shared/data/recordings))
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
 	{ echo '$(PYTHON) is no Python 3.11 to 3.13: name one, as in make PYTHON=/path/to/python3.11' >&2; exit 1; }
 
-.PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines clean
+.PHONY: help run test test-device-code test-converter test-arm test-uml uml-figures check lint format bench data train convert baselines clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -67,6 +67,14 @@ convert: $(CONVERTER_STAMP) ## Keras -> int8 .tflite [MODEL=x.keras CALIBRATION=
 
 baselines: $(CONVERTER_STAMP) ## the counters without a net beside the shipped model: docs/baselines.md
 	@$(CONVERTER)/bin/python -m converter.baselines '$(RECORDINGS)'
+
+test-uml: $(DEV_STAMP) ## the kernel's own IMU drivers on the emulated chips, and sensor.backend: iio, in a User-Mode-Linux
+	@scripts/uml-kernel
+	FOOTFALL_UML=1 $(VENV)/bin/python -m pytest -m vm tests/uml $(ARGS)
+
+uml-figures: $(DEV_STAMP)
+	@scripts/uml-kernel
+	@$(VENV)/bin/python -m tests.uml.figures
 
 clean: ## remove environments and caches
 	rm -rf $(VENV) $(CONVERTER) build .pytest_cache .mypy_cache .ruff_cache .hypothesis footfall.egg-info

@@ -112,6 +112,12 @@ class Mpu6050:
         return self._start_s
 
     @property
+    def next_sample_s(self) -> float | None:
+        """Instant on the clock at which the next sample will be taken; None while it sleeps."""
+        self._advance()
+        return None if self._ticks is None else self._origin_s + (self._ticks + 1) * self._period_s
+
+    @property
     def fifo_level(self) -> int:
         """Bytes in the FIFO now."""
         self._advance()

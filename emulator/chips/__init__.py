@@ -47,6 +47,10 @@ class EmulatedImu(Protocol):
         """True output rate."""
 
     @property
+    def next_sample_s(self) -> float | None:
+        """Instant at which the next sample will be taken; None while the sensors are off."""
+
+    @property
     def fifo_level(self) -> int:
         """Bytes in the FIFO now."""
 

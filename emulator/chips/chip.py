@@ -86,6 +86,14 @@ class Chip:
         return max(self._rates_hz()) * (1.0 + self.rate_error)
 
     @property
+    def next_sample_s(self) -> float | None:
+        """Instant on the clock at which the next sample will be taken; None while both sensors are off."""
+        self._advance()
+        if self._ticks is None:
+            return None
+        return self._origin_s + (self._ticks + 1) / self.sample_rate_hz
+
+    @property
     def fifo_level(self) -> int:
         """Bytes in the FIFO now."""
         self._advance()
