@@ -4,7 +4,7 @@ Attributes and formats as in the kernel's Documentation/ABI/testing/sysfs-bus-ii
 Rules of this module:
 1. A device is a directory of attributes; no chip is known by name. What it lacks it lacks: an ImuError says so.
 2. A scan is its elements in the order of their index, each aligned to its own size, the whole to the largest.
-3. An attribute may belong to one kind of channel (in_accel_scale) or to the whole device (sampling_frequency).
+3. An attribute belongs to one kind of channel (in_accel_scale), to all inputs (in_mount_matrix) or to the device.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class IioDevice:
 
     def attribute(self, kind: Kind, what: str) -> str | None:
         """Name of the attribute that says `what` about a kind of channel; None if the device has none."""
-        names = (f"in_{kind}_{what}", what)
+        names = (f"in_{kind}_{what}", f"in_{what}", what)
         return next((name for name in names if (self.directory / name).exists()), None)
 
     def stop_buffer(self) -> None:
@@ -222,7 +222,8 @@ class IioDevice:
         offered = self.attribute(kind, f"{what}_available")
         values = [] if offered is None else available(self.read(offered))
         if values:
-            self.write(name, f"{choose(values):.9g}")
+            # Plain digits, and no fraction where there is none: some drivers parse an integer, none an exponent.
+            self.write(name, f"{choose(values):.9f}".rstrip("0").rstrip("."))
         text = self.read(name)
         try:
             value = float(text)

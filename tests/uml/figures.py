@@ -7,6 +7,7 @@ kernel itself spends on IIO, an interrupt and its transactions for every sample,
 
 from __future__ import annotations
 
+import json
 import resource
 import subprocess
 import sys
@@ -31,26 +32,31 @@ CPU_SECONDS = 60.0
 BLOCK_S = 0.09
 SECONDS, STALL_S = 60.0, 3.0
 BOOT_TIMEOUT_S = 1200.0
+BACKENDS = ("i2c", "iio")
 
 
 def main() -> int:
-    """Print the table; or, as a child, read one source for a while and print what that cost."""
+    """Print the tables; or, as a child, read one source for a while and print what that cost."""
     if len(sys.argv) > 1:
         return _read(*sys.argv[1:])
     no_fuse = prepare()
-    rows: dict[str, list[str]] = {}
-    for backend in ("i2c", "iio"):
-        quiet, stalled = _in_uml(backend, 0.0), _in_uml(backend, STALL_S)
-        for name in ("wakeups_per_s", "messages_per_s", "wire_percent", "latency_mean_ms", "latency_max_ms", "lost"):
-            rows.setdefault(name, []).append(f"{quiet[name]:.4g}")
-        rows.setdefault(f"lost in a {STALL_S:g} s stall", []).append(str(stalled["lost"]))
-        rows.setdefault("reported as lost then", []).append(str(stalled["counters"]["gap_samples"]))
-        cpu_s = _cpu_i2c() if backend == "i2c" and no_fuse is None else _cpu_iio() if backend == "iio" else None
-        per_hour = "no FUSE here" if cpu_s is None else f"{cpu_s / CPU_SECONDS * 3600:.3g}"
-        rows.setdefault("CPU seconds an hour, reader only", []).append(per_hour)
-    print("| | i2c | iio |\n|---|---|---|")
-    for name, cells in rows.items():
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    print(f"reading process, {CPU_SECONDS:g} s at 100 Hz:\n\n| | i2c | iio |\n|---|---|---|")
+    used = (None if no_fuse else _reader_i2c(), _reader_iio())
+    for name in ("CPU seconds an hour", "wake-ups a second", "MB"):
+        print(
+            f"| {name} | {' | '.join('no FUSE here' if one is None else f'{one[name]:.3g}' for one in used)} |",
+            flush=True,
+        )
+    if not host.built():
+        print("\nno User-Mode-Linux here: run `make test-uml` for the rest")
+        return 1
+    quiet = [_in_uml(backend, 0.0) for backend in BACKENDS]
+    stalled = [_in_uml(backend, STALL_S) for backend in BACKENDS]
+    print(f"\nwhole path in simulated time, {SECONDS:g} s at 100 Hz:\n\n| | i2c | iio |\n|---|---|---|")
+    for name in ("messages_per_s", "wire_percent", "latency_mean_ms", "latency_max_ms", "lost"):
+        print(f"| {name} | {' | '.join(f'{one[name]:.4g}' for one in quiet)} |")
+    print(f"| lost, bus wedged for {STALL_S:g} s | {' | '.join(str(one['lost']) for one in stalled)} |")
+    print(f"| reported as lost then | {' | '.join(str(one['counters']['gap_samples']) for one in stalled)} |")
     return 0
 
 
@@ -66,14 +72,14 @@ def _in_uml(backend: str, stall_s: float) -> Any:
         ).result
 
 
-def _cpu_i2c() -> float:
+def _reader_i2c() -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="footfall-uml-") as directory:
         chip = Mpu6050(np.array([jobs.STILL]), 100.0)
         with FuseI2c(Path(directory) / "i2c-1", EmulatedBus({0x68: chip})):
-            return _Child("i2c", directory).wait_for_cpu()
+            return _Child("i2c", directory).use()
 
 
-def _cpu_iio() -> float:
+def _reader_iio() -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="footfall-uml-") as directory:
         tree = Tree(Path(directory))
         tree.add(MPU6050, ELEMENTS)
@@ -85,7 +91,7 @@ def _cpu_iio() -> float:
             tree.feed([mpu_scan(sent_s + 0.01 * (index + 1), (0, 0, 4100)) for index in range(due)])
             sent_s += 0.01 * due
         tree.close()
-        return child.wait_for_cpu()
+        return child.use()
 
 
 class _Child:
@@ -96,10 +102,11 @@ class _Child:
             [sys.executable, "-m", "tests.uml.figures", backend, directory], stdout=subprocess.PIPE, text=True
         )
 
-    def wait_for_cpu(self) -> float:
-        """Return the CPU seconds that it used for CPU_SECONDS of samples."""
+    def use(self) -> dict[str, float]:
+        """Return what it used for CPU_SECONDS of samples, as it reports at its end."""
         out, _ = self.process.communicate()
-        return float(out)
+        found: dict[str, float] = json.loads(out)
+        return found
 
 
 def _read(backend: str, directory: str) -> int:
@@ -117,7 +124,14 @@ def _read(backend: str, directory: str) -> int:
         next(batches)
     after = resource.getrusage(resource.RUSAGE_SELF)
     imu.close()
-    print(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    wakeups = after.ru_nvcsw - before.ru_nvcsw
+    used = {
+        "CPU seconds an hour": 3600.0 * cpu_s / CPU_SECONDS,
+        "wake-ups a second": wakeups / CPU_SECONDS,
+        "MB": after.ru_maxrss / 1024,
+    }
+    print(json.dumps(used))
     return 0
 
 
