@@ -17,15 +17,16 @@ RECORDINGS := $(firstword $(wildcard data/recordings ../shared/data/recordings))
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
 	{ echo '$(PYTHON) is no Python 3.11 to 3.13: name one, as in make PYTHON=/path/to/python3.11' >&2; exit 1; }
 
-.PHONY: help run test test-device-code test-converter test-arm test-uml uml-figures check lint format bench data train convert baselines clean
+.PHONY: help run test test-device-code test-converter test-arm test-third-party test-uml uml-figures check lint format bench data train convert baselines clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
-run: $(DEVICE_STAMP) ## a walk through emulated I2C, the real daemon and a real broker [RECORDING=f] [SECONDS=n] [SPEED=max]
+run: $(DEVICE_STAMP) ## a walk through emulated I2C, the real daemon and a real broker [RECORDING=f] [SECONDS=n] [SPEED=max] [SENSOR=lsm6dsox]
 	@scripts/need mosquitto mosquitto
 	@$(VENV)/bin/python -m emulator.demo \
-		$(if $(RECORDING),--recording '$(RECORDING)') $(if $(SECONDS),--seconds '$(SECONDS)') $(if $(SPEED),--speed '$(SPEED)')
+		$(if $(RECORDING),--recording '$(RECORDING)') $(if $(SECONDS),--seconds '$(SECONDS)') $(if $(SPEED),--speed '$(SPEED)') \
+		$(if $(SENSOR),--sensor '$(SENSOR)')
 
 test: test-device-code test-converter ## everything needed, then all tests that this machine can run
 
@@ -76,6 +77,10 @@ uml-figures: $(DEV_STAMP)
 	@scripts/uml-kernel
 	@$(VENV)/bin/python -m tests.uml.figures
 
+test-third-party: $(DEV_STAMP) build/third-party/.ready ## public drivers and i2c-tools read the emulated sensors
+	@scripts/need i2cget i2c-tools
+	$(VENV)/bin/python -m pytest -m third_party tests/third_party $(ARGS)
+
 clean: ## remove environments and caches
 	rm -rf $(VENV) $(CONVERTER) build .pytest_cache .mypy_cache .ruff_cache .hypothesis footfall.egg-info
 
@@ -94,6 +99,13 @@ $(DEVICE_STAMP): pyproject.toml | $(VENV)/bin/python
 $(DEV_STAMP): $(DEVICE_STAMP)
 	@echo 'installing pytest, hypothesis, ruff and mypy'
 	@$(VENV)/bin/python $(PIP) -e '.[runtime,dev]'
+	@touch $@
+
+build/third-party/.ready: tests/third_party/requirements.txt | $(VENV)/bin/python
+	@echo 'installing public drivers for the sensors into build/third-party'
+	@$(VENV)/bin/python -m venv build/third-party
+	@build/third-party/bin/python $(PIP) numpy smbus2
+	@build/third-party/bin/python $(PIP) --no-deps -r tests/third_party/requirements.txt
 	@touch $@
 
 $(CONVERTER_STAMP): pyproject.toml

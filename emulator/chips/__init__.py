@@ -13,7 +13,7 @@ from emulator.chips.icm42688 import Icm42688
 from emulator.chips.lsm6ds3 import Lsm6ds3, Lsm6ds3trc
 from emulator.chips.lsm6dsox import Ism330dhcx, Lsm6dsox
 from emulator.chips.lsm9ds1 import Lsm9ds1, Lsm9ds1Magnetometer
-from emulator.mpu6050 import MPU_6050, MPU_6500, MPU_9250, MPU_9255, Mpu6050
+from emulator.chips.mpu6050 import MPU_6050, MPU_6500, MPU_9250, MPU_9255, Mpu6050
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,9 +26,12 @@ class EmulatedImu(Protocol):
 
     samples_taken: int
     samples_queued: int
+    samples_dropped: int
     bytes_dropped: int
     rate_error: float
     temperature_c: float
+    frozen: bool
+    """While it is set no word changes any more, as from a sensor that hangs."""
 
     @property
     def finished(self) -> bool:
@@ -48,7 +51,7 @@ class EmulatedImu(Protocol):
 
     @property
     def next_sample_s(self) -> float | None:
-        """Instant at which the next sample will be taken; None while the sensors are off."""
+        """Instant at which the next sample will be taken; None while it sleeps."""
 
     @property
     def fifo_level(self) -> int:

@@ -11,7 +11,6 @@ import struct
 from typing import TYPE_CHECKING, ClassVar
 
 from emulator.chips import bosch
-from emulator.chips.chip import Chip
 from emulator.chips.pedometer import Pedometer
 
 if TYPE_CHECKING:
@@ -30,8 +29,6 @@ CMD_ACC_SUSPEND, CMD_ACC_NORMAL, CMD_GYR_SUSPEND, CMD_GYR_NORMAL = 0x10, 0x11, 0
 CMD_INT_RESET, CMD_STEP_CNT_CLR = 0xB1, 0xB2
 ACC_START_S, GYR_START_S = 0.0038, 0.080
 """BMI160_ACCEL_PMU_MIN_USLEEP, BMI160_GYRO_PMU_MIN_USLEEP."""
-SUSPENDED_WRITE_S = 450e-6
-"""BMI160_SUSPENDED_WRITE_USLEEP; data sheet 3.2.4: the bus must rest that long between writes."""
 DROP_CMD_ERR_BIT = 0x40
 """ERR_REG: a command was dropped (data sheet 2.11.2)."""
 
@@ -46,7 +43,7 @@ ACC_LSB_PER_G = {0x03: 16384.0, 0x05: 8192.0, 0x08: 4096.0, 0x0C: 2048.0}
 FIFO_BYTES = 1024
 
 
-class Bmi160(Chip):
+class Bmi160(bosch.BoschChip):
     """BMI160: 1024 bytes of FIFO frames, commands through 7Eh, a step counter."""
 
     RESET_VALUES: ClassVar[Mapping[int, int]] = {
@@ -68,11 +65,12 @@ class Bmi160(Chip):
     """BMI160_SOFTRESET_USLEEP."""
 
     def _reset(self) -> None:
+        super()._reset()
         self._fifo = bosch.BoschFifo(FIFO_BYTES)
         self._pedometer = Pedometer()
         self._acc_from_s: float | None = None
         self._gyr_from_s: float | None = None
-        self._busy_until_s = self._written_s = 0.0
+        self._busy_until_s = 0.0
 
     def _fifo_bytes(self) -> int:
         return self._fifo.level
@@ -84,13 +82,8 @@ class Bmi160(Chip):
 
     # Writing.
 
-    def _write_byte(self, register: int, value: int) -> None:
-        now_s = self._clock()
-        suspended = self._acc_from_s is None and self._gyr_from_s is None
-        if suspended and 0.0 < now_s - self._written_s < SUSPENDED_WRITE_S:
-            return
-        self._written_s = now_s
-        super()._write_byte(register, value)
+    def _sleeps(self) -> bool:
+        return self._acc_from_s is None and self._gyr_from_s is None
 
     def _write_register(self, register: int, value: int) -> None:
         if register == R_CMD:
@@ -116,8 +109,10 @@ class Bmi160(Chip):
             self._registers[R_ERR] |= DROP_CMD_ERR_BIT
         elif command == CMD_ACC_NORMAL:
             self._acc_from_s = self._busy_until_s = now_s + ACC_START_S
+            self._change_at(self._busy_until_s)
         elif command == CMD_GYR_NORMAL:
             self._gyr_from_s = self._busy_until_s = now_s + GYR_START_S
+            self._change_at(self._busy_until_s)
         elif command == CMD_ACC_SUSPEND:
             self._acc_from_s = None
         elif command == CMD_GYR_SUSPEND:
@@ -161,7 +156,7 @@ class Bmi160(Chip):
         return value
 
     def _runs(self, from_s: float | None) -> bool:
-        return from_s is not None and self._clock() >= from_s
+        return from_s is not None and self._now_s >= from_s
 
     # The sensor side.
 

@@ -11,7 +11,6 @@ import struct
 from typing import TYPE_CHECKING, ClassVar
 
 from emulator.chips import bosch
-from emulator.chips.chip import Chip
 from emulator.chips.pedometer import Pedometer
 
 if TYPE_CHECKING:
@@ -34,8 +33,6 @@ INIT_TAKES_S = 0.015
 
 ADVANCED_POWER_SAVE_BIT = 0x01
 """BMI270_PWR_CONF_ADV_PWR_SAVE_MSK."""
-POWER_SAVE_WRITE_S = 450e-6
-"""Kernel bmi270_write_calibration_data(): all registers are accessible after 450 µs."""
 GYR_EN_BIT, ACC_EN_BIT, TEMP_EN_BIT = 0x02, 0x04, 0x08
 """BMI270_PWR_CTRL_*_MSK."""
 DRDY_ACC_BIT, DRDY_GYR_BIT, CMD_READY_BIT = 0x80, 0x40, 0x10
@@ -55,7 +52,7 @@ ACC_LSB_PER_G = (16384.0, 8192.0, 4096.0, 2048.0)
 FIFO_BYTES = 2048
 
 
-class Bmi270(Chip):
+class Bmi270(bosch.BoschChip):
     """BMI270: 2 kB of FIFO frames, configuration upload, feature pages, a step counter."""
 
     RESET_VALUES: ClassVar[Mapping[int, int]] = {
@@ -78,13 +75,13 @@ class Bmi270(Chip):
     """BMI2_SOFT_RESET_DELAY is 2000 µs."""
 
     def _reset(self) -> None:
+        super()._reset()
         self._fifo = bosch.BoschFifo(FIFO_BYTES)
         self._pedometer = Pedometer()
         self._config_missing = set(range(CONFIG_BYTES))
         self._init_from_s: float | None = None
         self._init_result = NOT_INITIALISED
         self._pages = [bytearray(FEATURE_BYTES) for _ in range(FEATURE_PAGES)]
-        self._written_s = 0.0
         self._upload_address = 0
         self._put(R_TEMPERATURE, INVALID_TEMPERATURE)
 
@@ -98,26 +95,14 @@ class Bmi270(Chip):
 
     # Writing.
 
-    @property
-    def _saves_power(self) -> bool:
+    def _sleeps(self) -> bool:
         return bool(self._registers[R_PWR_CONF] & ADVANCED_POWER_SAVE_BIT)
 
-    def _write_byte(self, register: int, value: int) -> None:
-        now_s = self._clock()
-        if 0.0 < now_s - self._written_s < POWER_SAVE_WRITE_S and self._was_saving:
-            return
-        super()._write_byte(register, value)
-
     def write(self, data: bytes) -> None:
-        """As Chip.write; a burst into INIT_DATA goes to consecutive addresses from INIT_ADDR on."""
-        self._was_saving = self._saves_power or (self._clock() - self._written_s < POWER_SAVE_WRITE_S)
-        self._upload_address = 2 * (
-            self._registers[R_INIT_ADDR_1] << 4 | self._registers[R_INIT_ADDR_0] & 0x0F
-        )  # in words, the low 4 bits apart (BMI2 SensorAPI upload_file())
-        saving = self._saves_power
+        """As BoschChip.write; a burst into INIT_DATA goes to consecutive addresses from INIT_ADDR on."""
+        words = self._registers[R_INIT_ADDR_1] << 4 | self._registers[R_INIT_ADDR_0] & 0x0F  # bmi2.c upload_file()
+        self._upload_address = 2 * words
         super().write(data)
-        if len(data) > 1 and saving:
-            self._written_s = self._clock()
 
     def _write_register(self, register: int, value: int) -> None:
         if register == R_INIT_DATA:
@@ -135,6 +120,8 @@ class Bmi270(Chip):
         if register == R_INIT_CTRL:
             self._init_from_s = self._clock() + INIT_TAKES_S if value & 1 else None
             self._init_result = NOT_INITIALISED
+            if self._init_from_s is not None:
+                self._change_at(self._init_from_s)
         elif register in (R_ACC_CONF, R_ACC_RANGE, R_GYR_CONF, R_GYR_RANGE, R_FIFO_DOWNS) and value != before:
             self._tell_input_config()
         elif register == R_FIFO_CONFIG_1:
@@ -148,7 +135,7 @@ class Bmi270(Chip):
 
     def _write_feature(self, index: int, value: int) -> None:
         page = self._registers[R_FEAT_PAGE] & 0x07
-        if self._status() != INIT_OK or self._saves_power:
+        if self._status() != INIT_OK or self._sleeps():
             return
         if (page, index) == (STEP_PAGE, STEP_BYTE) and value & STEP_COUNT_RESET_BIT:
             self._pedometer = Pedometer()
@@ -168,7 +155,7 @@ class Bmi270(Chip):
 
     def _status(self) -> int:
         """INTERNAL_STATUS: the upload is judged when the initialisation is over."""
-        if self._init_from_s is not None and self._clock() >= self._init_from_s:
+        if self._init_from_s is not None and self._now_s >= self._init_from_s:
             self._init_from_s = None
             self._init_result = INIT_ERROR if self._config_missing else INIT_OK
         return self._init_result
@@ -176,7 +163,7 @@ class Bmi270(Chip):
     def _read_some(self, count: int) -> bytes:
         if self._pointer != R_FIFO_DATA:
             return super()._read_some(count)
-        if self._saves_power:
+        if self._sleeps():
             return bytes(count)  # data sheet 4.7: not in advanced power save
         header = self._registers[R_FIFO_CONFIG_1] & bosch.FIFO_HEADER_BIT
         timed = header and self._registers[R_FIFO_CONFIG_0] & FIFO_TIME_BIT

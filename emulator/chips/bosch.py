@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections import deque
+
+from emulator.chips.chip import Chip
 
 HEADER_REGULAR, HEADER_GYR, HEADER_ACC = 0x80, 0x08, 0x04
 """BMI160_FIFO_HEAD_G_A is 8Ch, _G 88h, _A 84h (BMI160_SensorAPI bmi160_defs.h; the same in BMI2_FIFO_HEADER_*)."""
@@ -124,3 +127,34 @@ def frame_of(acc: list[int] | None, gyr: list[int] | None, *, header: bool) -> b
 def sensor_time(now_s: float) -> bytes:
     """Three bytes, low byte first."""
     return (int(now_s / SENSOR_TIME_TICK_S) & 0xFFFFFF).to_bytes(3, "little")
+
+
+SLOW_WRITE_S = 450e-6
+"""How long a write takes then (kernel BMI160_SUSPENDED_WRITE_USLEEP, bmi270_write_calibration_data())."""
+
+
+class BoschChip(Chip):
+    """A part that takes its time for a write while it sleeps: a message that follows too soon is lost.
+
+    In that state it takes no bursts either, only the first value (BMI160 data sheet 3.2.4, BMI270 data sheet 6.4).
+    """
+
+    def _reset(self) -> None:
+        self._slow_until_s = -math.inf
+
+    def write(self, data: bytes) -> None:
+        """As Chip.write, while it sleeps with the losses described above."""
+        now_s = self._clock()
+        self._advance()
+        slow = self._sleeps()
+        if now_s < self._slow_until_s:
+            data = data[:1]
+        elif slow:
+            data = data[:2]
+        super().write(data)
+        if slow and len(data) > 1:
+            self._slow_until_s = now_s + SLOW_WRITE_S
+
+    def _sleeps(self) -> bool:
+        """Whether a write takes its time now."""
+        raise NotImplementedError

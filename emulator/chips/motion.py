@@ -19,11 +19,12 @@ class Motion:
     """A recording [N, 6] (m/s², rad/s; NaN becomes 0) at rate_hz, read at any instant.
 
     start_s: instant at which it starts, None: not yet. Before its start the first sample is felt, after its end the
-    last one.
+    last one, unless it repeats.
     """
 
-    def __init__(self, recording: Recording, rate_hz: float, start_s: float | None) -> None:
+    def __init__(self, recording: Recording, rate_hz: float, start_s: float | None, *, repeats: bool = False) -> None:
         self.start_s = start_s
+        self.repeats = repeats
         self._rows = np.nan_to_num(np.asarray(recording, dtype=np.float64))
         self._rate_hz = rate_hz
 
@@ -36,6 +37,8 @@ class Motion:
         """Interpolate the recording at an instant, linearly."""
         last = len(self._rows) - 1
         position = 0.0 if self.start_s is None else (at_s - self.start_s) * self._rate_hz
+        if self.repeats and last:
+            position = math.fmod(max(position, 0.0), last)
         position = min(max(position, 0.0), float(last))
         index = min(int(position), max(last - 1, 0))
         part = position - index

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +25,9 @@ def walk(seconds: float = 5.0) -> npt.NDArray[np.float64]:
 
 
 class Bench:
-    def __init__(self, silicon: Silicon = MPU_6050, **options: object) -> None:
+    def __init__(self, silicon: Silicon = MPU_6050, **options: Any) -> None:
         self.time = VirtualTime()
-        self.chip = Mpu6050(walk(), RATE_HZ, silicon=silicon, clock=self.time.now, **options)  # type: ignore[arg-type]
+        self.chip = Mpu6050(walk(), RATE_HZ, silicon=silicon, clock=self.time.now, **options)
 
     def set(self, register: int, *values: int) -> None:
         self.chip.write(bytes([register, *values]))
