@@ -21,6 +21,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_inf
 .PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines test-faults faults soak stress clean
 .PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines chaos crash offline wear clean
 .PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines latency test-paho16 test-ha clean
+.PHONY: help run test test-device-code test-converter test-arm test-third-party test-uml uml-figures check lint format bench data train convert baselines clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -71,6 +72,14 @@ convert: $(CONVERTER_STAMP) ## Keras -> int8 .tflite [MODEL=x.keras CALIBRATION=
 
 baselines: $(CONVERTER_STAMP) ## the counters without a net beside the shipped model: docs/baselines.md
 	@$(CONVERTER)/bin/python -m converter.baselines '$(RECORDINGS)'
+
+test-uml: $(DEV_STAMP) ## the kernel's own IMU drivers on the emulated chips, and sensor.backend: iio, in a User-Mode-Linux
+	@scripts/uml-kernel
+	FOOTFALL_UML=1 $(VENV)/bin/python -m pytest -m vm tests/uml $(ARGS)
+
+uml-figures: $(DEV_STAMP)
+	@scripts/uml-kernel
+	@$(VENV)/bin/python -m tests.uml.figures
 
 test-third-party: $(DEV_STAMP) build/third-party/.ready ## public drivers and i2c-tools read the emulated sensors
 	@scripts/need i2cget i2c-tools

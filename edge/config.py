@@ -85,6 +85,9 @@ class Sensor:
     """Where the samples come from."""
 
     type: str = key("auto", Choice(SENSOR_TYPES), f"{', '.join(SENSOR_TYPES)}; auto asks the chip who it is")
+    backend: str = key(
+        "i2c", Choice(("i2c", "iio")), "i2c; iio: the kernel's own driver and its buffer, where the INT pin is wired"
+    )
     bus: int | Path = key(1, Bus(), "I2C bus: a number (1 is /dev/i2c-1) or the path of a device node")
     address: int | None = key(
         None,

@@ -60,6 +60,10 @@ def open_imu(
     """
     if sensor.type == "replay":
         return _open_replay(sensor)
+    if sensor.backend == "iio":
+        from edge.imu.iio import IioImu, IioSensor  # noqa: PLC0415  most devices have no use for it
+
+        return IioImu(lambda: IioSensor(sensor), clock=clock, sleep=sleep)
     rotation = np.array(sensor.mount_matrix, np.float32)
     straight = np.array_equal(rotation, np.eye(3))
     return FifoImu(

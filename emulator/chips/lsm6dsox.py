@@ -26,8 +26,8 @@ EMBEDDED_BANK = 0x100
 R_EMB_FUNC_EN_A, R_STEP_COUNTER_L, R_EMB_FUNC_SRC = EMBEDDED_BANK + 0x04, EMBEDDED_BANK + 0x62, EMBEDDED_BANK + 0x64
 FUNC_CFG_EN_BIT, PEDO_EN_BIT, PEDO_RST_STEP_BIT = 0x80, 0x08, 0x80
 
-TAG_GYR, TAG_ACC, TAG_TEMPERATURE = 0x01, 0x02, 0x03
-"""Kernel st_lsm6dsx_buffer.c ST_LSM6DSX_GYRO_TAG, _ACC_TAG; lsm6dsox_reg.h LSM6DSOX_TEMPERATURE_TAG."""
+TAG_GYR, TAG_ACC, TAG_TEMPERATURE, TAG_TIMESTAMP = 0x01, 0x02, 0x03, 0x04
+"""Kernel st_lsm6dsx_buffer.c ST_LSM6DSX_GYRO_TAG, _ACC_TAG, _TS_TAG; lsm6dsox_reg.h LSM6DSOX_TEMPERATURE_TAG."""
 WATERMARK_BIT, OVER_RUN_BIT, FULL_BIT, OVER_RUN_LATCHED_BIT = 0x80, 0x40, 0x20, 0x08
 """lsm6dsox_fifo_status2_t."""
 STOP_ON_WTM_BIT, TIMESTAMP_EN_BIT = 0x80, 0x20
@@ -41,6 +41,8 @@ FREQ_FINE_STEP = 0.0015
 BATCH_TEMPERATURE_HZ = (0.0, 1.6, 12.5, 52.0)
 """By ODR_T_BATCH of FIFO_CTRL4."""
 TIMESTAMP_TICK_S = 25e-6
+BATCH_TIMESTAMP_EVERY = (0, 1, 8, 32)
+"""By DEC_TS_BATCH of FIFO_CTRL4, in samples of the faster sensor; 0: time stamps are not in the FIFO."""
 
 
 class Lsm6dsox(st.LsmChip):
@@ -59,7 +61,7 @@ class Lsm6dsox(st.LsmChip):
 
     def _reset(self) -> None:
         self._fifo: deque[bytes] = deque()
-        self._slot = 0
+        self._slot = self._slots = 0
         self._over_run = self._over_run_latched = False
         self._timestamp_zero_s = self._clock()
         self._pedometer = Pedometer()
@@ -106,7 +108,7 @@ class Lsm6dsox(st.LsmChip):
         if R_FIFO_DATA_OUT_TAG <= register <= R_FIFO_DATA_OUT_Z_H:
             return self._read_fifo(register - R_FIFO_DATA_OUT_TAG)
         if R_TIMESTAMP0 <= register < R_TIMESTAMP0 + 4:
-            return self._timestamp() >> 8 * (register - R_TIMESTAMP0) & 0xFF
+            return self._timestamp(self._clock()) >> 8 * (register - R_TIMESTAMP0) & 0xFF
         match register:
             case 0x3A:
                 return len(self._fifo) & 0xFF
@@ -137,10 +139,10 @@ class Lsm6dsox(st.LsmChip):
         self._over_run_latched = False
         return status
 
-    def _timestamp(self) -> int:
+    def _timestamp(self, at_s: float) -> int:
         if not self._registers[R_CTRL10_C] & TIMESTAMP_EN_BIT:
             return 0
-        elapsed_s = (self._clock() - self._timestamp_zero_s) * (1.0 + self.rate_error)
+        elapsed_s = max(0.0, at_s - self._timestamp_zero_s) * (1.0 + self.rate_error)
         return int(elapsed_s / TIMESTAMP_TICK_S) & 0xFFFFFFFF
 
     # The FIFO's other end.
@@ -165,11 +167,16 @@ class Lsm6dsox(st.LsmChip):
     def _about_to_queue(self, acc_due: bool, gyr_due: bool) -> bool:
         return any(self._batched(acc_due, gyr_due))
 
-    def _queue(self, at_s: float, acc_due: bool, gyr_due: bool) -> None:  # noqa: ARG002  the registers hold the sample
+    def _queue(self, at_s: float, acc_due: bool, gyr_due: bool) -> None:
         gyr, acc = self._batched(acc_due, gyr_due)
         if not gyr and not acc:
             return
         self._slot = (self._slot + 1) & 3
+        every = BATCH_TIMESTAMP_EVERY[self._registers[R_FIFO_CTRL4] >> 6]
+        if every and self._registers[R_CTRL10_C] & TIMESTAMP_EN_BIT and self._slots % every == 0:
+            # Before the data of its slot, as the kernel's st_lsm6dsx_read_tagged_fifo needs it.
+            self._push(TAG_TIMESTAMP, bytearray(self._timestamp(at_s).to_bytes(4, "little") + bytes(2)))
+        self._slots += 1
         if gyr:
             self._push(TAG_GYR, self._registers[st.R_OUTX_L_G : st.R_OUTX_L_G + 6])
         if acc:

@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from emulator.chips.ak8963 import Ak8963
 from emulator.chips.chip import Chip
 from emulator.chips.motion import STANDARD_GRAVITY, word
 
@@ -28,7 +29,7 @@ R_USER_CTRL, R_PWR_MGMT_1, R_FIFO_COUNTH, R_FIFO_COUNTL, R_FIFO_R_W, R_WHO_AM_I 
 READ_ONLY = frozenset({R_FIFO_COUNTH, R_FIFO_COUNTL, R_WHO_AM_I, *range(R_INT_STATUS, R_EXT_SENS_DATA_23 + 1)})
 
 DEVICE_RESET_BIT, SLEEP_BIT, TEMP_DIS_BIT = 0x80, 0x40, 0x08
-USER_FIFO_EN_BIT, USER_RESET_BITS, FIFO_RESET_BIT = 0x40, 0x07, 0x04
+USER_FIFO_EN_BIT, USER_I2C_MST_EN_BIT, USER_RESET_BITS, FIFO_RESET_BIT = 0x40, 0x20, 0x07, 0x04
 DATA_READY_BIT, OVERFLOW_BIT = 0x01, 0x10
 
 GYR_LSB_PER_DPS = (131.0, 65.5, 32.8, 16.4)
@@ -44,12 +45,13 @@ class Silicon:
     offset_c: float
     empty_fifo_byte: int | None
     """What reading an empty FIFO gives; None: the byte that was read last (RM-MPU-6000A 4.31)."""
+    has_magnetometer: bool = False
 
 
 MPU_6050 = Silicon(0x68, 1024, 340.0, 36.53, None)
 MPU_6500 = Silicon(0x70, 512, 333.87, 21.0, 0xFF)
-MPU_9250 = Silicon(0x71, 512, 333.87, 21.0, 0xFF)
-MPU_9255 = Silicon(0x73, 512, 333.87, 21.0, 0xFF)
+MPU_9250 = Silicon(0x71, 512, 333.87, 21.0, 0xFF, has_magnetometer=True)
+MPU_9255 = Silicon(0x73, 512, 333.87, 21.0, 0xFF, has_magnetometer=True)
 
 
 class Mpu6050(Chip):
@@ -61,6 +63,7 @@ class Mpu6050(Chip):
 
     def __init__(self, recording: Recording, rate_hz: float, *, silicon: Silicon = MPU_6050, **options: Any) -> None:
         self.silicon = silicon
+        self._magnetometer = Ak8963() if silicon.has_magnetometer else None
         if options.get("who_am_i") is None:
             options["who_am_i"] = silicon.who_am_i
         super().__init__(recording, rate_hz, **options)
@@ -144,6 +147,8 @@ class Mpu6050(Chip):
         if self._queues():
             self._start_recording(at_s)
         self._put(R_ACCEL_XOUT_H, struct.pack(">7h", *self._words(at_s)))
+        if self._magnetometer is not None and self._registers[R_USER_CTRL] & USER_I2C_MST_EN_BIT:
+            self._magnetometer.turn(self._registers)
         self._raise_flag(DATA_READY_BIT)
         if self._queues():
             self._queue()

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from emulator.inprocess import VirtualTime
-from emulator.mpu6050 import MPU_6050, MPU_6500, Mpu6050, Silicon
+from emulator.mpu6050 import MPU_6050, MPU_6500, MPU_9250, Mpu6050, Silicon
 
 RATE_HZ = 100.0
 
@@ -246,3 +246,14 @@ def test_power_cycle_forgets_everything() -> None:
     bench.chip.power_cycle()
     assert bench.get(0x6B) == b"\x40"
     assert bench.get(0x72, 2) == b"\0\0"
+
+
+def test_the_magnetometer_answers_through_the_chip_s_own_master() -> None:
+    time = VirtualTime()
+    chip = Mpu6050(np.zeros((1, 6)), 100.0, silicon=MPU_9250, clock=time.now)
+    chip.write(b"\x6b\x01")
+    for address, expected in ((0x8C, 0x48), (0x8D, None)):
+        for register, value in ((0x25, address), (0x26, 0x00), (0x27, 0x81), (0x6A, 0x20)):
+            chip.write(bytes((register, value)))
+        time.sleep(0.01)
+        assert (chip.peek(0x49) == expected) if expected else chip.peek(0x36) & 0x01
