@@ -12,12 +12,13 @@ CONVERTER := .venv-converter
 DEVICE_STAMP := $(VENV)/.device
 DEV_STAMP := $(VENV)/.dev
 CONVERTER_STAMP := $(CONVERTER)/.converter
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 RECORDINGS := $(firstword $(wildcard data/recordings ../shared/data/recordings))
 
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
 	{ echo '$(PYTHON) is no Python 3.11 to 3.13: name one, as in make PYTHON=/path/to/python3.11' >&2; exit 1; }
 
-.PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines deb clean
+.PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines deb install uninstall test-device clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -77,6 +78,24 @@ deb: | $(VENV)/bin/python ## Debian packages for the device into build/deb [SUIT
 		PIP_PYTHON='$(CURDIR)/$(VENV)/bin/python' systemd/packaging/build-deb "$${deb%-*}" "$${deb#*-}" || exit 1; \
 	done
 	@lintian --fail-on error,warning --allow-root build/deb/footfall_*.deb
+
+install: ## on the device, without the .deb: a virtual environment in /opt/footfall and the service [PYTHON=/usr/bin/python3.11]
+	@$(SUDO) env PYTHON='$(PYTHON)' scripts/install
+
+uninstall: ## take that away again; PURGE=1 also removes settings and steps
+	@$(SUDO) scripts/install --uninstall $(if $(PURGE),--purge)
+
+# The code of before there was a package, under a lower number: what an upgrade starts from.
+PREVIOUS := 0.0.9 f937815
+
+test-device: $(DEV_STAMP) ## the .deb on booted bookworm and trixie, with bus, broker, faults, upgrade; after make deb, as root
+	@scripts/need mmdebstrap mmdebstrap systemd-nspawn systemd-container nsenter util-linux openssl openssl mosquitto mosquitto
+	@for suite in bookworm trixie; do \
+		PIP_PYTHON='$(CURDIR)/$(VENV)/bin/python' OUTPUT=build/deb/previous \
+			systemd/packaging/build-deb $$suite "$$(dpkg --print-architecture)" $(PREVIOUS) && \
+		$(SUDO) scripts/debian-root $$suite || exit 1; \
+	done
+	$(SUDO) $(VENV)/bin/python -B -m pytest -p no:cacheprovider -m device tests/device $(ARGS)
 
 clean: ## remove environments and caches
 	rm -rf $(VENV) $(CONVERTER) build .pytest_cache .mypy_cache .ruff_cache .hypothesis footfall.egg-info
