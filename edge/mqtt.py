@@ -5,6 +5,8 @@ The rules of this module:
   is sent again by the outbox or by nobody, never by both.
 - A supervisor thread connects, waits for the end, waits again (full jitter) and starts over. Nothing here blocks or
   raises into the thread that publishes.
+- paho's own thread is never started: it would wake up for every message and every acknowledgement. The supervisor
+  drives the client until the broker has answered; from then on the publisher's thread does, once per turn (pump).
 - Only the PUBACK of QoS 1 counts as delivered. Acknowledgements are collected here and fetched by the publisher, so
   its books need no lock.
 - MQTT 5 first; a broker that refuses it, or closes the connection without a word, is asked again with 3.1.1.
@@ -68,7 +70,7 @@ class Ack:
 
 
 class Session:
-    """One accepted connection. publish() and acks belong to the publisher's thread, the rest to paho's."""
+    """One connection: the supervisor's until it is accepted, the publisher's thread's from then on."""
 
     def __init__(self, client: Any) -> None:
         self.acks: deque[Ack] = deque()
@@ -88,6 +90,21 @@ class Session:
             return None
         sent = self._client.publish(topic, payload, qos=1, retain=retain)
         return int(sent.mid) if sent.rc == paho.MQTT_ERR_SUCCESS else None
+
+    def pump(self) -> None:
+        """Take what the broker has sent, send what still waits, ping when it is time; never blocks."""
+        if self.ended.is_set():
+            return
+        self._client.loop_read()
+        if self._client.want_write():
+            self._client.loop_write()
+        self._client.loop_misc()
+
+    def wait_for_answer(self, timeout_s: float) -> None:
+        """Drive the client until the broker has answered our CONNECT, the connection is gone, or time is up."""
+        deadline_s = time.monotonic() + timeout_s
+        while not self.answered.is_set() and (left_s := deadline_s - time.monotonic()) > 0:
+            self._client.loop(timeout=min(left_s, 1.0))
 
     def release(self) -> None:
         """Let go of each other: paho closes its wake-up sockets when the last reference to a client goes."""
@@ -194,19 +211,17 @@ class Link:
         session = Session(client)
         try:
             client.connect(self._settings.host, self._settings.port, keepalive=self._settings.keepalive_s)
-            client.loop_start()
             return self._hold(session)
         except (OSError, ValueError) as error:
             return _explained(error)
         finally:
             self.session = None
-            client.disconnect()  # without it paho's loop would wait for acknowledgements that nobody wants
-            client.loop_stop()
+            client.disconnect()
             session.release()
 
     def _hold(self, session: Session) -> str | None:
         """Wait for the broker's word, and then for the end."""
-        session.answered.wait(_CONNACK_TIMEOUT_S)
+        session.wait_for_answer(_CONNACK_TIMEOUT_S)
         if not session.accepted:
             return self._refused(session)
         self._open(session)

@@ -26,7 +26,7 @@ from edge import outbox_file
 from edge.outbox_file import TOTAL, beside, explained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from edge.types import StepEvent
@@ -123,32 +123,45 @@ class Outbox:
 
         After an OutboxError nothing of the step is stored; if it is transient, append may be called again with it.
         """
-        row = OutboxRow(
-            total=self._total + 1,
+        return self.append_all([(event, wall_time_s)])[0]
+
+    def append_all(self, steps: Sequence[tuple[StepEvent, float]]) -> list[OutboxRow]:
+        """Store steps with their wall times, in order, in one transaction: all of them or, after an error, none."""
+        rows = [self._row(event, wall_s, number) for number, (event, wall_s) in enumerate(steps, start=1)]
+        if not rows:
+            return rows
+        with self._transaction(durable=True):
+            for row, (_, wall_time_s) in zip(rows, steps, strict=True):
+                self._insert(row, wall_time_s)
+            self._set_meta(TOTAL, f"{rows[-1].total:012d}")
+            self._set_meta("last_ts_ms", str(rows[-1].ts_ms))
+            dropped = self._drop_beyond_bounds(steps[-1][1])
+        self._last, self._total, self._last_ts_ms = rows[-1], rows[-1].total, rows[-1].ts_ms
+        self._depth += len(rows) - dropped
+        self._dropped += dropped
+        return rows
+
+    def _row(self, event: StepEvent, wall_time_s: float, number: int) -> OutboxRow:
+        return OutboxRow(
+            total=self._total + number,
             boot_id=self.boot_id,
-            seq=self.seq + 1,
+            seq=self.seq + number,
             ts_ms=round(wall_time_s * 1000.0),
             stored_s=self._clock(),
             confidence=event.confidence,
             cadence_spm=event.cadence_spm,
         )
-        with self._transaction(durable=True):
-            self._db.execute(
-                "INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (row.total, row.boot_id, row.seq, row.ts_ms, row.stored_s, row.confidence, row.cadence_spm),
-            )
-            # A row for each date: a clock that steps across midnight and back does not cost a day its count.
-            self._db.execute(
-                "INSERT INTO day VALUES (?, 1) ON CONFLICT (date) DO UPDATE SET steps = steps + 1",
-                (_local_date(wall_time_s),),
-            )
-            self._set_meta(TOTAL, f"{row.total:012d}")
-            self._set_meta("last_ts_ms", str(row.ts_ms))
-            dropped = self._drop_beyond_bounds(wall_time_s)
-        self._last, self._total, self._last_ts_ms = row, row.total, row.ts_ms
-        self._depth += 1 - dropped
-        self._dropped += dropped
-        return row
+
+    def _insert(self, row: OutboxRow, wall_time_s: float) -> None:
+        self._db.execute(
+            "INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (row.total, row.boot_id, row.seq, row.ts_ms, row.stored_s, row.confidence, row.cadence_spm),
+        )
+        # A row for each date: a clock that steps across midnight and back does not cost a day its count.
+        self._db.execute(
+            "INSERT INTO day VALUES (?, 1) ON CONFLICT (date) DO UPDATE SET steps = steps + 1",
+            (_local_date(wall_time_s),),
+        )
 
     def pending(self, limit: int, *, after: int = 0) -> list[OutboxRow]:
         """Return the oldest rows, in order, at most `limit`, whose total is greater than `after`.

@@ -60,7 +60,7 @@ class Publisher:
         client_id = f"footfall-{config.device.id}"
         self._link = Link(config.mqtt, client_id, will, environ, backoff=backoff, clock=clock)
         self._complaints = Complaints(clock)
-        self._next_state_s = self._next_health_s = -float("inf")
+        self._next_state_s = self._next_health_s = self._health_sent_s = -float("inf")
         self._rows_from_s = self._remove_from_s = -float("inf")
         self._taken: list[OutboxRow] = []
         self._begin(None)
@@ -78,6 +78,10 @@ class Publisher:
         """Replace the birth message, e.g. when the sensor was found after the start."""
         self._info = info
         self._sent.pop("info", None)
+
+    def hurry_health(self) -> None:
+        """Send the next health report soon, because something worth knowing has happened; still at most one per 5 s."""
+        self._next_health_s = min(self._next_health_s, self._health_sent_s + _STATE_EVERY_S)
 
     def drain(self, outbox: Outbox) -> None:
         """Remove what was acknowledged, send what waits as far as the window allows, keep the status up to date."""
@@ -121,6 +125,7 @@ class Publisher:
         """Take the rows that the broker has acknowledged out of the outbox."""
         if self._session is None:
             return
+        self._session.pump()
         while self._session.acks:
             ack = self._session.acks.popleft()
             name, rows = self._in_flight.pop(ack.mid, ("", ()))
@@ -231,7 +236,7 @@ class Publisher:
             "ts": payloads.rfc3339(round(wall_s * 1000.0)),
         }
         if self._publish("health", payloads.health(report), retain=True):
-            self._next_health_s = now_s + self._health_every_s
+            self._health_sent_s, self._next_health_s = now_s, now_s + self._health_every_s
 
     def _retain(self, name: str, value: object, payload: bytes) -> bool:
         """Publish a retained topic unless this connection has had that value already."""

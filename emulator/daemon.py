@@ -38,7 +38,7 @@ def main() -> int:
     open_bus = opener({bus_path(str(config.sensor.bus)): EmulatedBus({0x68: chip})})
 
     def open_source(sensor: Sensor) -> Imu:
-        imu = open_imu(sensor, open_bus=open_bus)
+        imu = open_imu(sensor, open_bus=open_bus, wait=True)
         threading.Thread(target=_close_when_finished, args=(chip, imu), daemon=True).start()
         return imu
 

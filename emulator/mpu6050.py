@@ -62,7 +62,8 @@ class Mpu6050:
     rate_error: 0.03 makes the sensor's oscillator 3 % fast; temperature_c: of the die;
     start_s: instant on `clock` at which the recording starts, None: with the first sample that enters the FIFO;
     gyro_counter: gyr_z carries a 16-bit count of the samples taken, so that a reader can count lost ones exactly.
-    After its end the recording's last sample is held.
+    After its end the recording's last sample is held. Where samples repeat, the gyroscope's lowest bit moves: no real
+    sensor is without noise. `frozen` takes that away, and every change with it. A recording that `repeats` has no end.
     """
 
     def __init__(
@@ -76,12 +77,14 @@ class Mpu6050:
         temperature_c: float = 31.0,
         start_s: float | None = None,
         gyro_counter: bool = False,
+        repeats: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.silicon = silicon
         self.who_am_i = silicon.who_am_i if who_am_i is None else who_am_i
         self.rate_error = rate_error
         self.temperature_c = temperature_c
+        self.frozen = False
         self.samples_taken = 0
         self.samples_queued = 0
         self.bytes_dropped = 0
@@ -89,6 +92,9 @@ class Mpu6050:
         self._rate_hz = rate_hz
         self._start_s = start_s
         self._gyro_counter = gyro_counter
+        self._repeats = repeats
+        self._words_before: list[int] = []
+        self._frozen_words: list[int] = []
         self._clock = clock
         self._origin_s = self._period_s = 0.0
         self.power_cycle()
@@ -98,7 +104,8 @@ class Mpu6050:
     @property
     def finished(self) -> bool:
         """Whether the whole recording has been played."""
-        return self._start_s is not None and self._clock() >= self._start_s + self.duration_s
+        over = self._start_s is not None and self._clock() >= self._start_s + self.duration_s
+        return over and not self._repeats
 
     @property
     def duration_s(self) -> float:
@@ -239,6 +246,17 @@ class Mpu6050:
             self._queue()
 
     def _words(self, at_s: float) -> list[int]:
+        """Accelerometer, temperature, gyroscope as they go into the registers, with noise where nothing moves."""
+        if self.frozen and self._frozen_words:
+            return self._frozen_words
+        words = self._measured(at_s)
+        before, self._words_before = self._words_before, words
+        if words == before:
+            words = [*words[:4], words[4] ^ (self.samples_taken & 1), *words[5:]]
+        self._frozen_words = words
+        return words
+
+    def _measured(self, at_s: float) -> list[int]:
         """Accelerometer, temperature, gyroscope at the configured full scale, saturated."""
         row = self._row(at_s)
         acc_lsb_per_g = 16384 >> (self._registers[R_ACCEL_CONFIG] >> 3 & 3)
@@ -256,7 +274,7 @@ class Mpu6050:
         """Interpolate the recording at an instant, linearly."""
         last = len(self._recording) - 1
         position = 0.0 if self._start_s is None else (at_s - self._start_s) * self._rate_hz
-        position = min(max(position, 0.0), float(last))
+        position = math.fmod(position, last) if self._repeats else min(max(position, 0.0), float(last))
         index = min(int(position), max(last - 1, 0))
         part = position - index
         first, second = self._recording[index], self._recording[min(index + 1, last)]

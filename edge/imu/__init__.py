@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
     from edge.config import Sensor
     from edge.imu.bus import I2cBus
-    from edge.imu.fifo import Chip
+    from edge.imu.chip import Chip
+    from edge.imu.status import SensorStatus
     from edge.types import SampleBatch
 
 
 class Imu(Protocol):
-    """A source of samples. name: what it is; sampling_rate_hz: its nominal rate."""
+    """A source of samples. name: what it is; sampling_rate_hz: its nominal rate; both change if the sensor does."""
 
     name: str
     sampling_rate_hz: float
@@ -32,6 +33,9 @@ class Imu(Protocol):
 
     def counters(self) -> dict[str, int]:
         """Everything that went wrong since it was opened, by name."""
+
+    def status(self) -> SensorStatus:
+        """Return what is known of the sensor now: state, reason, true rate."""
 
     def close(self) -> None:
         """End batches() and release the device; safe in a signal handler; may be called twice."""
@@ -43,18 +47,24 @@ def open_imu(
     open_bus: Callable[[str], I2cBus] = SmbusBus,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    wait: bool = False,
 ) -> Imu:
     """Open the configured sensor and start it.
 
     open_bus: how a bus is opened by its path, the emulator's where there is none; clock, sleep: virtual in tests.
-    Raises ImuError if bus or sensor is not there or answers as something else.
+    Raises ImuError if bus or sensor is not there or answers as something else; with `wait`, as the daemon does, the
+    source looks for it again and again instead, and says in status() what is missing.
     """
     if sensor.type == "replay":
         return _open_replay(sensor)
     rotation = np.array(sensor.mount_matrix, np.float32)
     straight = np.array_equal(rotation, np.eye(3))
     return FifoImu(
-        lambda: connect(sensor, open_bus, sleep), rotation=None if straight else rotation, clock=clock, sleep=sleep
+        lambda: connect(sensor, open_bus, sleep),
+        rotation=None if straight else rotation,
+        wait_for_hz=sensor.sampling_rate_hz if wait else None,
+        clock=clock,
+        sleep=sleep,
     )
 
 

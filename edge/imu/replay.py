@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge.errors import UsageError
+from edge.imu.status import SensorState, SensorStatus
 from edge.recording import Recording, load
 from edge.types import IMU_CHANNELS, BatchFlag, SampleBatch
 
@@ -85,6 +86,10 @@ class ReplayImu:
     def counters(self) -> dict[str, int]:
         """Count the gaps met so far, and the samples that they lack."""
         return dict(self._counters)
+
+    def status(self) -> SensorStatus:
+        """Return that it runs: a recording has no other state."""
+        return SensorStatus(SensorState.RUNNING, self.name, self.sampling_rate_hz)
 
     def close(self) -> None:
         """End batches(), also while it waits; safe in a signal handler."""
