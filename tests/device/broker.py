@@ -56,12 +56,13 @@ class SecureBroker:
     def _certificates(self) -> None:
         at = self.directory
         (at / "san").write_text("subjectAltName=IP:127.0.0.1\n", encoding="ascii")
-        for command in (
+        commands: tuple[list[str | Path], ...] = (
             ["req", "-x509", *CURVE, "-subj", "/CN=test CA", "-keyout", at / "ca.key", "-out", self.ca],
             ["req", *CURVE[:-2], "-subj", "/CN=broker", "-keyout", at / "server.key", "-out", at / "server.csr"],
             ["x509", "-req", "-in", at / "server.csr", "-CA", self.ca, "-CAkey", at / "ca.key", "-CAcreateserial",
              "-days", "2", "-extfile", at / "san", "-out", at / "server.crt"],
-        ):  # fmt: skip
+        )  # fmt: skip
+        for command in commands:
             subprocess.run(["openssl", *command], check=True, capture_output=True)
 
     def start(self) -> None:

@@ -85,9 +85,10 @@ class Life:
 
     def stored(self) -> tuple[int, int]:
         """Return the outbox's lifetime total and the number of steps that wait in it, as its file says."""
+        query = "SELECT (SELECT value FROM meta WHERE name = 'lifetime_total'), (SELECT count(*) FROM step)"
         script = (
-            "import sqlite3; c = sqlite3.connect('file:/var/lib/footfall/outbox.db?mode=ro', uri=True); "
-            "print(*c.execute(\"SELECT (SELECT value FROM meta WHERE name = 'lifetime_total'), (SELECT count(*) FROM step)\").fetchone())"
+            "import sqlite3; db = sqlite3.connect('file:/var/lib/footfall/outbox.db?mode=ro', uri=True); "
+            f'print(*db.execute("{query}").fetchone())'
         )
         total, waiting = self.machine.run("python3", "-c", script).split()
         return int(total), int(waiting)

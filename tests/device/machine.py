@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from emulator import children
 from tests.broker import wait_until
@@ -43,7 +43,7 @@ class Machine:
         self._nspawn: subprocess.Popen[str] | None = None
         self.leader = 0
 
-    def __enter__(self) -> Machine:
+    def __enter__(self) -> Self:
         self.root.mkdir()
         subprocess.run(["tar", "-xf", self._tar, "-C", self.root, "--exclude=./dev/*"], check=True)
         return self

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import statistics
 import time
 from collections import defaultdict
@@ -90,8 +89,9 @@ def test_steps_go_from_the_bus_to_a_strict_broker(life: Life, listener: Listener
     assert listener.on("availability")[-1] == "offline"
 
 
+@pytest.mark.usefixtures("sensor")
 def test_the_unit_is_hardened_and_no_slower_while_it_publishes(
-    life: Life, listener: Listener, sensor: Sensor, capsys: pytest.CaptureFixture[str]
+    life: Life, listener: Listener, capsys: pytest.CaptureFixture[str]
 ) -> None:
     life.service.control("start")
     life.service.wait_active()
@@ -178,7 +178,7 @@ def probed(life: Life, *more: str) -> dict[str, str]:
     since = str(time.time())
     life.machine.run("systemctl", "start", "probe.service")
     said = life.machine.run("journalctl", "--no-pager", "--output=cat", f"--since=@{since}", "--unit=probe.service")
-    return dict(line.split(" ", 2)[1:] for line in said.splitlines() if line.startswith("probe "))  # type: ignore[misc]
+    return dict(line.split(" ", 2)[1:] for line in said.splitlines() if line.startswith("probe "))
 
 
 def test_it_may_open_i2c_adapters_and_no_other_device(life: Life) -> None:
