@@ -39,7 +39,8 @@ test-converter: $(CONVERTER_STAMP)
 
 test-arm: $(CONVERTER_STAMP) ## the shipped model on an emulated Raspberry Pi 4: the same bytes as here
 	@PIP_PYTHON=$(CONVERTER)/bin/python PATH="$(CURDIR)/$(CONVERTER)/bin:$$PATH" scripts/arm64-root
-	$(CONVERTER)/bin/python -m pytest -m arm tests/converter/test_arm.py $(ARGS)
+	@PIP_PYTHON=$(CONVERTER)/bin/python systemd/packaging/build-deb "$$(. /etc/os-release; echo "$$VERSION_CODENAME")" arm64
+	$(CONVERTER)/bin/python -m pytest -m arm tests/converter/test_arm.py tests/systemd/test_arm_package.py $(ARGS)
 
 check: lint test ## lint, types and tests: what CI runs
 

@@ -63,6 +63,19 @@ class Life:
         password = self.broker.passwords["footfall"]
         self.machine.write("/etc/credstore/footfall.mqtt-password", f"{password}\n", mode=0o600)
 
+    def reboot(self) -> float:
+        """Shut down and boot again, the broker with it; return the seconds from power-on to the end of the boot."""
+        self.broker.stop()
+        self.machine.power_off()
+        seconds = self.machine.boot()
+        self.prepare()
+        self.broker.start()
+        return seconds
+
+    def prepare(self) -> None:
+        """Give the booted machine what the emulated bus needs; the service must not get at it."""
+        self.machine.run("mknod", "/dev/fuse", "c", "10", "229")
+
     @contextmanager
     def outside(self) -> Iterator[None]:
         """Run the same daemon on the same recording without the unit's restrictions, as device `outside`."""
@@ -152,11 +165,12 @@ def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         machine.fetch(debs[0])
         machine.fetch(previous[0])
         machine.boot()
-        machine.run("mknod", "/dev/fuse", "c", "10", "229")  # for the emulated bus; the service must not get at it
         broker = SecureBroker(machine, tmp_path_factory.mktemp("broker"), ("device", "outside"))
         broker.prepare()
         broker.start()
-        yield Life(machine, Service(machine), broker, debs[0], previous[0], walk)
+        life = Life(machine, Service(machine), broker, debs[0], previous[0], walk)
+        life.prepare()
+        yield life
         broker.stop()
 
 

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.device.conftest import Sensor
+
 if TYPE_CHECKING:
     from tests.device.broker import Listener
-    from tests.device.conftest import Life, Sensor
+    from tests.device.conftest import Life
 
 pytestmark = pytest.mark.device
 
@@ -50,6 +52,14 @@ def check_nothing_lost(life: Life, listener: Listener) -> None:
     totals = [int(payload) for payload in listener.on("steps")]
     assert totals == sorted(totals)
     assert totals[-1] == total
+
+
+def exposure(life: Life) -> float:
+    """Return systemd's own score of the unit that runs."""
+    security = life.machine.run("systemd-analyze", "security", "--no-pager", "footfall.service")
+    found = re.search(r"Overall exposure level for footfall.service: ([0-9.]+)", security)
+    assert found is not None
+    return float(found[1])
 
 
 def test_it_installs_on_a_minimal_debian_with_apt_alone(life: Life, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,9 +108,7 @@ def test_the_unit_is_hardened_and_no_slower_while_it_publishes(
     wait_for_steps(life, listener)
     with life.outside():
         life.machine.until(lambda: len(listener.on("health", "outside")) > INTERVALS, "health from outside", 180.0)
-    security = life.machine.run("systemd-analyze", "security", "--no-pager", "footfall.service")
-    found = re.search(r"Overall exposure level for footfall.service: ([0-9.]+)", security)
-    assert found is not None
+    exposed = exposure(life)
     before = len(listener.steps())
     life.machine.until(lambda: len(listener.steps()) > before, "it still publishes steps")
     p50_ms = {
@@ -112,10 +120,10 @@ def test_the_unit_is_hardened_and_no_slower_while_it_publishes(
     health = listener.last("health")
     with capsys.disabled():
         print(
-            f"\n{life.machine.name}: exposure {found[1]}; inference p50 {p50_ms['device']:.3f} ms in the unit, "
+            f"\n{life.machine.name}: exposure {exposed}; inference p50 {p50_ms['device']:.3f} ms in the unit, "
             f"{p50_ms['outside']:.3f} ms outside; {health['rss_mb']} MB, {health['cpu_percent']} % CPU"
         )
-    assert float(found[1]) <= MAX_EXPOSURE
+    assert exposed <= MAX_EXPOSURE
     assert p50_ms["device"] <= MAX_SLOWER_INSIDE * p50_ms["outside"]
 
 
@@ -219,14 +227,55 @@ def test_an_upgrade_keeps_settings_outbox_and_every_step(life: Life, listener: L
     pid = life.service.wait_active()
     wait_for_steps(life, listener)
     settings = (machine.root / "etc/footfall/config.yaml").read_text(encoding="utf-8")
-    total, _ = life.stored()
+    before = len(listener.steps())
     machine.run("apt-get", "-o", "Dpkg::Options::=--force-confold", "install", "--yes", "-qq", f"/root/{life.deb.name}")
     assert machine.run("dpkg-query", "-f", "${Version}", "-W", "footfall") == life.deb.name.split("_")[1]
     life.service.wait_active(other_than=pid)
     wait_for_steps(life, listener)
     assert (machine.root / "etc/footfall/config.yaml").read_text(encoding="utf-8") == settings
     assert len({boot_id for boot_id, _ in listener.steps()}) == 2
-    assert life.stored()[0] > total >= SOME_STEPS
+    assert len(listener.steps()) > before >= SOME_STEPS
+    assert sensor.process.poll() is None
+    check_nothing_lost(life, listener)
+
+
+def test_booted_without_a_sensor_it_waits_says_so_and_starts_when_it_comes(
+    life: Life, listener: Listener, capsys: pytest.CaptureFixture[str]
+) -> None:
+    life.service.control("start")
+    seconds = life.reboot()
+    listener.connect()
+    pid = life.service.wait_active()
+    life.machine.until(lambda: listener.on("availability")[-1:] == ["online"], "online without a sensor")
+    life.machine.until(lambda: (listener.last("state") or {}).get("quality") == "no_sensor", "quality no_sensor")
+    status = life.service.show("StatusText")
+    assert status.startswith("no sensor"), status
+    assert "/dev/i2c-1" in status
+    sensor = Sensor(life)
+    try:
+        life.machine.until(lambda: life.service.show("StatusText").startswith("counting steps"), "the sensor is found")
+        wait_for_steps(life, listener)
+        life.machine.until(lambda: listener.last("state")["quality"] == "ok", "quality ok")
+    finally:
+        sensor.pull()
+    assert life.service.pid == pid, "it has waited, not been restarted"
+    with capsys.disabled():
+        print(f"\n{life.machine.name}: booted in {seconds:.1f} s")
+    check_nothing_lost(life, listener)
+
+
+def test_without_a_broker_it_counts_says_so_and_delivers_later(life: Life, listener: Listener, sensor: Sensor) -> None:
+    life.broker.stop()
+    life.service.control("start")
+    pid = life.service.wait_active()
+    status = "counting steps from"
+    life.machine.until(lambda: life.service.show("StatusText").startswith(status), "it counts")
+    assert "not connected to the MQTT broker" in life.service.show("StatusText")
+    life.broker.start()
+    listener.connect()
+    wait_for_steps(life, listener)
+    assert "broker" not in life.service.show("StatusText")
+    assert life.service.pid == pid
     assert sensor.process.poll() is None
     check_nothing_lost(life, listener)
 
