@@ -12,6 +12,7 @@ CONVERTER := .venv-converter
 DEVICE_STAMP := $(VENV)/.device
 DEV_STAMP := $(VENV)/.dev
 CONVERTER_STAMP := $(CONVERTER)/.converter
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 RECORDINGS := $(firstword $(wildcard data/recordings ../shared/data/recordings))
 
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
@@ -22,6 +23,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_inf
 .PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines chaos crash offline wear clean
 .PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines latency test-paho16 test-ha clean
 .PHONY: help run test test-device-code test-converter test-arm test-third-party test-uml uml-figures check lint format bench data train convert baselines clean
+.PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines deb install uninstall test-device clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -43,7 +45,8 @@ test-converter: $(CONVERTER_STAMP)
 
 test-arm: $(CONVERTER_STAMP) ## the shipped model on an emulated Raspberry Pi 4: the same bytes as here
 	@PIP_PYTHON=$(CONVERTER)/bin/python PATH="$(CURDIR)/$(CONVERTER)/bin:$$PATH" scripts/arm64-root
-	$(CONVERTER)/bin/python -m pytest -m arm tests/converter/test_arm.py $(ARGS)
+	@PIP_PYTHON=$(CONVERTER)/bin/python systemd/packaging/build-deb "$$(. /etc/os-release; echo "$$VERSION_CODENAME")" arm64
+	$(CONVERTER)/bin/python -m pytest -m arm tests/converter/test_arm.py tests/systemd/test_arm_package.py $(ARGS)
 
 check: lint test ## lint, types and tests: what CI runs
 
@@ -124,6 +127,33 @@ test-paho16: build/paho16/.stamp ## the MQTT tests over paho-mqtt 1.6.1, which D
 test-ha: $(DEV_STAMP) build/ha/.stamp ## discovery in a real headless Home Assistant (Python 3.13; 600 MB, minutes)
 	@scripts/need mosquitto mosquitto
 	FOOTFALL_TEST_HA=1 $(VENV)/bin/python -m pytest -m ha tests/ha $(ARGS)
+# Every Debian release and architecture that a package is made for; SUITE= and ARCH= choose.
+DEBS := bookworm-arm64 bookworm-amd64 bookworm-armhf trixie-arm64 trixie-amd64
+
+deb: | $(VENV)/bin/python ## Debian packages for the device into build/deb [SUITE=bookworm] [ARCH=arm64]
+	@scripts/need dh debhelper dpkg-buildpackage dpkg-dev lintian lintian
+	@for deb in $(filter $(if $(SUITE),$(SUITE)-%,%),$(filter $(if $(ARCH),%-$(ARCH),%),$(DEBS))); do \
+		PIP_PYTHON='$(CURDIR)/$(VENV)/bin/python' systemd/packaging/build-deb "$${deb%-*}" "$${deb#*-}" || exit 1; \
+	done
+	@lintian --fail-on error,warning --allow-root build/deb/footfall_*.deb
+
+install: ## on the device, without the .deb: a virtual environment in /opt/footfall and the service [PYTHON=/usr/bin/python3.11]
+	@$(SUDO) env PYTHON='$(PYTHON)' scripts/install
+
+uninstall: ## take that away again; PURGE=1 also removes settings and steps
+	@$(SUDO) scripts/install --uninstall $(if $(PURGE),--purge)
+
+# The code of before there was a package, under a lower number: what an upgrade starts from.
+PREVIOUS := 0.0.9 f937815
+
+test-device: $(DEV_STAMP) ## the .deb on booted bookworm and trixie, with bus, broker, faults, upgrade; after make deb, as root
+	@scripts/need mmdebstrap mmdebstrap systemd-nspawn systemd-container nsenter util-linux openssl openssl mosquitto mosquitto
+	@for suite in bookworm trixie; do \
+		PIP_PYTHON='$(CURDIR)/$(VENV)/bin/python' OUTPUT=build/deb/previous \
+			systemd/packaging/build-deb $$suite "$$(dpkg --print-architecture)" $(PREVIOUS) && \
+		$(SUDO) scripts/debian-root $$suite || exit 1; \
+	done
+	$(SUDO) $(VENV)/bin/python -B -m pytest -p no:cacheprovider -m device tests/device $(ARGS)
 
 clean: ## remove environments and caches
 	rm -rf $(VENV) $(CONVERTER) build .pytest_cache .mypy_cache .ruff_cache .hypothesis footfall.egg-info

@@ -62,6 +62,7 @@ class SensorWatch:
     def __init__(self, imu: Imu, publisher: Publisher, health: Health, describe: Callable[[], DeviceInfo]) -> None:
         self._imu, self._publisher, self._health, self._describe = imu, publisher, health, describe
         self._seen: SensorStatus | None = None
+        self._said = ""
         self._named = (imu.name, imu.sampling_rate_hz)
         health.sensor_counters = lambda: totals(imu)
         health.sensor = lambda: sensor_report(imu)
@@ -71,8 +72,10 @@ class SensorWatch:
         now, seen = self._imu.status(), self._seen
         self._publisher.hardware_total = self._imu.hardware_total
         self._publisher.quality = quality(silent_s, is_storing=is_storing, state=now.state)
+        if (sentence := self.sentence(now)) != self._said:
+            self._said = sentence
+            self._health.systemd.status(sentence)
         if seen is None or (now.state, now.reason) != (seen.state, seen.reason):
-            self._health.systemd.status(self.sentence(now))
             if seen is not None:
                 self._publisher.hurry_health()
             self._seen = now
@@ -88,7 +91,8 @@ class SensorWatch:
 
     def sentence(self, status: SensorStatus) -> str:
         """Say in one line what the device does now."""
+        offline = "" if self._publisher.connected else "; not connected to the MQTT broker: steps wait in the outbox"
         if status.state in (SensorState.LOST, SensorState.PROBING):
-            return f"no sensor ({status.state}): {status.reason}"
+            return f"no sensor ({status.state}): {status.reason}{offline}"
         trouble = f"; sensor {status.state}: {status.reason}" if status.state is SensorState.DEGRADED else ""
-        return f"counting steps from {self._imu.name}{trouble}"
+        return f"counting steps from {self._imu.name}{trouble}{offline}"
