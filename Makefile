@@ -53,7 +53,7 @@ check: lint test ## lint, types and tests: what CI runs
 lint: $(DEV_STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy edge converter emulator tests
+	$(VENV)/bin/mypy edge converter emulator fleet tests
 
 format: $(DEV_STAMP) ## let ruff lay out the code
 	$(VENV)/bin/ruff format .
