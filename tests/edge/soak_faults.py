@@ -157,7 +157,7 @@ class Watched:
         self.name, self.sampling_rate_hz = imu.name, imu.sampling_rate_hz
         self._started_s = time_.now()
         self._end_s = self._started_s + hours * 3600.0
-        self._last = 0
+        self._last = self._frozen = 0
         self._last_s = self._started_s
         self.gaps = array("d")
         self.garbage = self.samples = 0
@@ -198,7 +198,11 @@ class Watched:
         wrong = (words != self._chip.history[index % HISTORY][:, [0, 1, 2, 4, 5, 6]]).any(axis=1)
         wrong |= newest - index >= HISTORY
         if BatchFlag.GAP_BEFORE in batch.flags:
-            self.gaps.extend((self._last_s, float(batch.time_s[0])))
+            # What a frozen sensor repeated until it was found out was passed on, and is reported as lost afterwards.
+            frozen = self._imu.counters()["frozen_samples"]
+            began_s = self._last_s - (frozen - self._frozen) / RATE_HZ
+            self._frozen = frozen
+            self.gaps.extend((began_s, float(batch.time_s[0])))
         elif self.samples:
             wrong[0] |= index[0] != self._last + 1
         wrong[1:] |= np.diff(index) != 1
