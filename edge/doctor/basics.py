@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import platform
 import re
 import subprocess
@@ -11,7 +10,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from edge import __version__
-from edge.doctor.finding import Finding, fail, ok, read_text, warn
+from edge.doctor.finding import Finding, fail, ok, read_text, user_name, warn
 from edge.health import undervoltage
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def machine(context: Context) -> Iterator[Finding]:
     """Say what runs here, and whether this Python is one that Footfall is tested on."""
     model = read_text(context.root / "proc/device-tree/model") or platform.machine()
     version = ".".join(map(str, sys.version_info[:3]))
-    text = f"Footfall {__version__}, Python {version} on {model}, user {getpass.getuser()!r}"
+    text = f"Footfall {__version__}, Python {version} on {model}, user {user_name()!r}"
     if PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
         yield ok("machine", text)
     else:
@@ -72,10 +71,10 @@ def unit(_: Context) -> Iterator[Finding]:
     else:
         yield ok("service", text)
     user = state.get("User") or "root"
-    if user != getpass.getuser():
+    if user != user_name():
         yield warn(
             "service",
-            f"the service runs as {user!r}, this check as {getpass.getuser()!r}: permissions may differ",
+            f"the service runs as {user!r}, this check as {user_name()!r}: permissions may differ",
             f"for the service's own view run `sudo -u {user} footfall doctor`",
         )
 

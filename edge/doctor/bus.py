@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import getpass
 import grp
 import os
 import pwd
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.doctor import adapter
-from edge.doctor.finding import Finding, fail, ok, warn
+from edge.doctor.finding import Finding, fail, ok, user_name, warn
 from edge.doctor.identity import ADDRESSES, READS, Answer, ask, is_of_type
 from edge.errors import ImuError
 from edge.holders import holders
@@ -94,7 +93,7 @@ def _unusable(path: str, context: Context) -> Finding | None:
         if isinstance(cause, OSError) and cause.errno == errno.ENOENT:
             return fail(AREA, f"there is no I2C bus at {path}", adapter.how_to_enable(context.root))
         if isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.EPERM):
-            return fail(AREA, f"user {getpass.getuser()!r} may not open {path}", _permission_advice(path))
+            return fail(AREA, f"user {user_name()!r} may not open {path}", _permission_advice(path))
         what, _, advice = str(error).partition(": ")
         return fail(AREA, what, advice)
     except ImportError as error:
@@ -107,15 +106,15 @@ def _permission_advice(path: str) -> str:
         group = grp.getgrgid(Path(path).stat().st_gid).gr_name
     except (OSError, KeyError):
         group = "i2c"
-    user = getpass.getuser()
+    user = user_name()
     try:
         member = group in {grp.getgrgid(gid).gr_name for gid in os.getgrouplist(user, pwd.getpwnam(user).pw_gid)}
     except KeyError:
         member = False
-    if member:
-        return f"{user} is in the group {group}, but this session began before that: log out and in again"
     if group == "root":
         return f"{path} belongs to root alone: install systemd/udev of Footfall, or run `sudo chgrp i2c {path}`"
+    if member:
+        return f"{user} is in the group {group}, but this session began before that: log out and in again"
     return f"run `sudo usermod -aG {group} {user}`, then log out and in again"
 
 

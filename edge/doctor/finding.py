@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,14 @@ class Check:
     area: str
     run: Callable[[Context], Iterator[Finding]]
     limit_s: float
+
+
+def user_name() -> str:
+    """Return the effective user, whatever LOGNAME says; its number where it has no name."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def read_text(path: Path) -> str | None:

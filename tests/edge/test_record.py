@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +28,7 @@ from tests.edge.doctor.clinic import ROOT, footfall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from edge.recording import Recording
 
@@ -144,6 +144,11 @@ def test_no_sensor_is_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "x.csv").exists()
 
 
+def append_all(writer: RecordingWriter, samples: list[np.ndarray]) -> None:
+    for block, one in enumerate(samples):
+        writer.append(TIMES_S + block, one)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Mount a file system of 32 kB."""
@@ -161,9 +166,9 @@ def test_a_full_disk_keeps_every_block_before_it(small_disk: Path, name: str) ->
     out = small_disk / name
     writer = RecordingWriter(out, {"sensor": "test"})
     noise = np.random.default_rng(1)
+    samples = [STILL + noise.normal(0, 0.1, STILL.shape).astype(np.float32) for _ in range(100)]
     with pytest.raises(OSError, match="No space left"):
-        for block in range(1000):
-            writer.append(TIMES_S + block, STILL + noise.normal(0, 0.1, STILL.shape).astype(np.float32))
+        append_all(writer, samples)
     assert writer.samples >= 300
     path = writer.finish({}, sampling_rate_hz=100.0, has_gaps=False)
     assert len(load(path).time_s) == writer.samples

@@ -90,8 +90,8 @@ def test_a_noisy_and_biased_chip() -> None:
 
 
 def test_saturation() -> None:
-    imu = np.clip(at_rest() + [0, 0, 75, 0, 0, 0], -78.45, 78.45)
-    assert any("accelerometer is at the end of its range (78.5) in 1000" in text for text in bad(verdicts(imu)))
+    imu = np.clip(at_rest() + np.array([0, 0, 75, 0, 0, 0]), -78.45, 78.45)
+    assert any("accelerometer is at the end of its range (78.4) in 1000" in text for text in bad(verdicts(imu)))
 
 
 def test_lost_samples_and_repaired_errors() -> None:
