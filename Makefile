@@ -149,7 +149,7 @@ PREVIOUS := 0.0.9 f937815
 test-device: $(DEV_STAMP) ## the .deb on booted bookworm and trixie, with bus, broker, faults, upgrade; after make deb, as root
 	@scripts/need mmdebstrap mmdebstrap systemd-nspawn systemd-container nsenter util-linux openssl openssl mosquitto mosquitto
 	@for suite in bookworm trixie; do \
-		PIP_PYTHON='$(CURDIR)/$(VENV)/bin/python' OUTPUT=build/deb/previous \
+		DPKG_DEB_COMPRESSOR_TYPE=gzip PIP_PYTHON='$(CURDIR)/$(VENV)/bin/python' OUTPUT=build/deb/previous \
 			systemd/packaging/build-deb $$suite "$$(dpkg --print-architecture)" $(PREVIOUS) && \
 		$(SUDO) scripts/debian-root $$suite || exit 1; \
 	done
