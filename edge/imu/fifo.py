@@ -221,6 +221,7 @@ class FifoImu:
 
     def _start(self) -> Chip:
         chip = self._connect()
+        self._starting_s = self._clock()
         try:
             chip.start()
         except (OSError, RegisterFault) as error:
@@ -234,7 +235,7 @@ class FifoImu:
         """Read from this chip from now on; another part than before brings its own name, rate and FIFO."""
         again = self._times is not None
         self._chip, self.name, self.sampling_rate_hz = chip, chip.name, chip.odr_hz
-        self._reader = FifoReader(chip, self._clock, self._counters)
+        self._reader = FifoReader(chip, self._clock, self._counters, self._starting_s)
         self._fifo_frames = chip.fifo_bytes / chip.frame_bytes
         if self._times is None:
             self._times = SampleClock(chip.odr_hz, tolerance=chip.rate_tolerance)
