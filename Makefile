@@ -17,7 +17,7 @@ RECORDINGS := $(firstword $(wildcard data/recordings ../shared/data/recordings))
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
 	{ echo '$(PYTHON) is no Python 3.11 to 3.13: name one, as in make PYTHON=/path/to/python3.11' >&2; exit 1; }
 
-.PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines clean
+.PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines test-faults faults soak stress clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -67,6 +67,22 @@ convert: $(CONVERTER_STAMP) ## Keras -> int8 .tflite [MODEL=x.keras CALIBRATION=
 
 baselines: $(CONVERTER_STAMP) ## the counters without a net beside the shipped model: docs/baselines.md
 	@$(CONVERTER)/bin/python -m converter.baselines '$(RECORDINGS)'
+
+test-faults: $(DEV_STAMP) ## every fault of bus and sensor in the running daemon (12 minutes); docs/faults.md
+	@scripts/need mosquitto mosquitto
+	$(VENV)/bin/python -m pytest tests/edge/test_faults.py $(ARGS)
+
+faults: $(DEVICE_STAMP) ## the table of docs/faults.md, made here and now [NAMES="unplugged glitch"]
+	@scripts/need mosquitto mosquitto
+	@$(VENV)/bin/python -m emulator.faults $(NAMES)
+
+soak: $(DEVICE_STAMP) ## simulated hours of the daemon with random faults [HOURS=24] [SEED=1]
+	@directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && \
+		$(VENV)/bin/python -m tests.edge.soak_faults --hours $(or $(HOURS),24) --seed $(or $(SEED),1) --directory "$$directory"
+
+stress: $(DEVICE_STAMP) ## samples lost, CPU and wake-ups at 100 and 200 Hz with every core busy [SECONDS=600]
+	@scripts/need mosquitto mosquitto stress-ng stress-ng
+	@$(VENV)/bin/python -m emulator.stress --seconds $(or $(SECONDS),60)
 
 clean: ## remove environments and caches
 	rm -rf $(VENV) $(CONVERTER) build .pytest_cache .mypy_cache .ruff_cache .hypothesis footfall.egg-info

@@ -55,12 +55,13 @@ def run(
     *,
     open_source: Callable[[Sensor], Imu] = partial(open_imu, wait=True),  # noqa: B008  it holds nothing
     clock: Callable[[], float] = time.monotonic,
+    wall_clock: Callable[[], float] = time.time,
 ) -> int:
     """Count steps until SIGTERM, SIGINT or the end of a recording; returns 0.
 
-    open_source: how the sensor is opened, replaced where there is no bus; clock: that of its samples. Raises
-    FootfallError for a model, recording or outbox that cannot be used; a missing broker is no error, nor is a missing
-    bus or sensor: both are waited for.
+    open_source: how the sensor is opened, replaced where there is no bus; clock: that of its samples; wall_clock: the
+    date. Raises FootfallError for a model, recording or outbox that cannot be used. A missing broker is no error, nor
+    is a missing bus or sensor: they are waited for.
     """
     # The model first: without it nothing else is worth starting, and it touches no hardware.
     health = Health(os.environ)
@@ -81,7 +82,7 @@ def run(
             log.warning("mqtt.home_assistant has no effect yet: discovery is not built")
         log.info("ready with %s at %g Hz, %d steps so far", imu.name, imu.sampling_rate_hz, outbox.total)
         pipeline = Pipeline(classifier, source_rate_hz=imu.sampling_rate_hz)
-        count_steps(detect(imu, pipeline), outbox, publisher, watch, clock)
+        count_steps(detect(imu, pipeline), outbox, publisher, watch, clock=clock, wall_clock=wall_clock)
         health.systemd.stopping()
         log.info("stopping: %d steps in this run, %d in all", outbox.seq, outbox.total)
     return 0
@@ -92,7 +93,9 @@ def count_steps(
     outbox: Outbox,
     publisher: Publisher,
     watch: SensorWatch,
+    *,
     clock: Callable[[], float],
+    wall_clock: Callable[[], float],
 ) -> None:
     """Everything the daemon does once it runs: each step is durable before it is offered to the broker."""
     heard_s = clock()
@@ -100,7 +103,7 @@ def count_steps(
     for batch, steps in detected:
         now_s = clock()
         heard_s = now_s if batch is None or len(batch.time_s) else heard_s
-        shelf.store([(step, time.time() - (now_s - step.time_s)) for step in steps])
+        shelf.store([(step, wall_clock() - (now_s - step.time_s)) for step in steps])
         watch.turn(now_s - heard_s, is_storing=not shelf.waiting)
         drain(publisher, outbox)
         watch.beat()

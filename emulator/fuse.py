@@ -73,6 +73,8 @@ class FuseI2c:
 
     def __init__(self, path: str | Path, bus: EmulatedBus) -> None:
         self.path = Path(path)
+        self.refuse_open: int | None = None
+        """An errno that open() shall give, e.g. EACCES for a user who is not in the group i2c."""
         self._device = I2cDev(bus)
         self._created = False
         self._fd = -1
@@ -183,6 +185,8 @@ class FuseI2c:
         return handlers[opcode]()
 
     def _open(self) -> bytes:
+        if self.refuse_open is not None:
+            raise OSError(self.refuse_open, os.strerror(self.refuse_open))
         self._next_handle += 1
         return struct.pack("=QII", self._next_handle, FOPEN_DIRECT_IO | FOPEN_NONSEEKABLE | FOPEN_STREAM, 0)
 

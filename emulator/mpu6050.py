@@ -146,6 +146,10 @@ class Mpu6050:
         """Look at a register without the side effects of reading it."""
         return self._registers[register]
 
+    def take_due(self) -> None:
+        """Take the samples that are due by now, as things are now."""
+        self._advance()
+
     def drop_fifo_bytes(self, count: int) -> None:
         """Lose the oldest bytes of the FIFO, which puts it out of step."""
         self._advance()
@@ -166,10 +170,14 @@ class Mpu6050:
     def read(self, count: int) -> bytes:
         """Values from the current register on; the FIFO port does not move on (RM-MPU-6000A 4.31)."""
         self._advance()
+        if self._pointer == R_FIFO_R_W:
+            return self._pop(count)
         answer = bytearray()
         for _ in range(count):
             answer.append(self._read_register(self._pointer))
             self._step()
+            if self._pointer == R_FIFO_R_W:
+                return bytes(answer) + self._pop(count - len(answer))
         return bytes(answer)
 
     def _step(self) -> None:
@@ -198,8 +206,6 @@ class Mpu6050:
                 return self._count_latch >> 8
             case 0x73:
                 return self._count_latch & 0xFF
-            case 0x74:
-                return self._pop()
             case 0x3A:  # flags clear when they are read
                 status, self._registers[register] = self._registers[register], 0
                 return status
@@ -207,12 +213,14 @@ class Mpu6050:
                 return DEVICE_RESET_BIT | self._registers[register]
         return self._registers[register]
 
-    def _pop(self) -> int:
-        if self._fifo:
-            self._last_fifo_byte = self._fifo.pop(0)
-        elif self.silicon.empty_fifo_byte is not None:
-            return self.silicon.empty_fifo_byte
-        return self._last_fifo_byte
+    def _pop(self, count: int) -> bytes:
+        """Take the oldest bytes; an empty FIFO gives what this silicon gives then."""
+        data = bytes(self._fifo[:count])
+        del self._fifo[:count]
+        if data:
+            self._last_fifo_byte = data[-1]
+        empty = self.silicon.empty_fifo_byte
+        return data + bytes([self._last_fifo_byte if empty is None else empty]) * (count - len(data))
 
     # The sensor side.
 

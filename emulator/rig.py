@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator import EmulatorError, children
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable
 
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
@@ -52,10 +54,20 @@ def usage(pid: int) -> Usage:
 class DaemonProcess:
     """One run of `python -m edge run`, its config and its log in a directory.
 
-    sensor: the config's sensor section; port: of the broker, a closed port where none is wanted.
+    sensor: the config's sensor section; port: of the broker, a closed port where none is wanted; level: of its log;
+    module: what is run instead of `edge`.
     """
 
-    def __init__(self, directory: Path, sensor: dict[str, Any], port: int, *, health_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        sensor: dict[str, Any],
+        port: int,
+        *,
+        health_s: float = 60.0,
+        level: str = "info",
+        module: str = "edge",
+    ) -> None:
         self.log = directory / "daemon.log"
         self.outbox = directory / "outbox.db"
         settings = {
@@ -64,11 +76,12 @@ class DaemonProcess:
             "mqtt": {"host": "127.0.0.1", "port": port},
             "outbox": {"path": str(self.outbox)},
             "health": {"interval_s": health_s},
+            "logging": {"level": level},
         }
         config = directory / "config.yaml"
         config.write_text(json.dumps(settings), encoding="utf-8")  # JSON is YAML
         with self.log.open("w", encoding="utf-8") as output:
-            command = [sys.executable, "-m", "edge", "run", "--config", str(config)]
+            command = [sys.executable, "-m", module, "run", "--config", str(config)]
             self.process: subprocess.Popen[str] = children.start(command, stdout=output, stderr=output)
 
     @property
@@ -84,6 +97,64 @@ class DaemonProcess:
     def end(self) -> int:
         """Stop it as systemd would; return its exit status."""
         return children.stop(self.process)
+
+
+@dataclass(frozen=True, slots=True)
+class HeardStep:
+    """One step as the subscriber saw it, epoch seconds. late: it came in a batch."""
+
+    seq: int
+    happened_s: float
+    received_s: float
+    late: bool
+
+
+class Ear:
+    """Listens to the broker in a process of its own and keeps what the daemon said."""
+
+    def __init__(self, port: int) -> None:
+        command = [sys.executable, "-m", "emulator.subscriber", "--port", str(port), "--topic", "footfall/#"]
+        self.process = children.start(command, stdout=subprocess.PIPE, stderr=None)
+        self.ready = threading.Event()
+        self.steps: list[HeardStep] = []
+        self.last: dict[str, Any] = {}
+        """The last payload of each topic by its last word."""
+        self.qualities: list[str] = []
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop listening."""
+        children.stop(self.process)
+        self._thread.join(timeout=10.0)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            message = json.loads(line)
+            if "ready" in message:
+                self.ready.set()
+            else:
+                self._take(message["topic"].rpartition("/")[2], message["payload"], message["received_s"])
+
+    def _take(self, name: str, payload: str, received_s: float) -> None:
+        body: Any = payload if name == "availability" else json.loads(payload)
+        self.last[name] = body
+        if name == "step":
+            self.steps.append(HeardStep(body["seq"], epoch_s(body["ts"]), received_s, late=False))
+        elif name == "batch":
+            for number, later_ms in enumerate(body["dt"]):
+                happened_s = (body["t0"] + later_ms) / 1000.0
+                self.steps.append(HeardStep(body["seq0"] + number, happened_s, received_s, late=True))
+        elif name == "state":
+            self.qualities.append(body["quality"])
+
+
+def epoch_s(rfc3339: str) -> float:
+    """Return a time stamp of the contract as seconds since the epoch."""
+    return datetime.fromisoformat(rfc3339).timestamp()
 
 
 def wait_for(condition: Callable[[], object], what: str, *, timeout_s: float = 30.0) -> float:

@@ -8,23 +8,20 @@ with those in which it waits for the I2C bus, one per transaction), latency.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.errors import FootfallError
 from emulator import EmulatorError, children
 from emulator.namespace import prepare
-from emulator.rig import DaemonProcess, Usage, free_port, start_broker, usage, wait_for
+from emulator.rig import DaemonProcess, Ear, Usage, free_port, start_broker, usage, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,30 +62,6 @@ HEADER = (
 )
 
 
-class Ear:
-    """Listens to the broker in a process of its own and keeps what the daemon said."""
-
-    def __init__(self, port: int) -> None:
-        command = [sys.executable, "-m", "emulator.subscriber", "--port", str(port), "--topic", "footfall/#"]
-        self.process = children.start(command, stdout=subprocess.PIPE, stderr=None)
-        self.ready = threading.Event()
-        self.late_s: list[tuple[float, float]] = []
-        self.health: dict[str, object] = {}
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def _listen(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            message = json.loads(line)
-            if "ready" in message:
-                self.ready.set()
-            elif message["topic"].endswith("/step"):
-                happened_s = datetime.fromisoformat(json.loads(message["payload"])["ts"]).timestamp()
-                self.late_s.append((message["received_s"], message["received_s"] - happened_s))
-            elif message["topic"].endswith("/health"):
-                self.health = json.loads(message["payload"])
-
-
 def measure(rate_hz: float, seconds: float, *, walking: bool, directory: Path) -> Measured:
     """Run the daemon for warm-up and `seconds`; EmulatorError if it does not live through it."""
     import numpy as np  # noqa: PLC0415  after prepare(): it starts threads
@@ -106,7 +79,7 @@ def measure(rate_hz: float, seconds: float, *, walking: bool, directory: Path) -
         port = free_port()
         stack.callback(children.stop, start_broker(directory, port))
         ear = Ear(port)
-        stack.callback(children.stop, ear.process)
+        stack.callback(ear.end)
         wait_for(ear.ready.is_set, "the subscriber is ready")
         stack.enter_context(FuseI2c(directory / "i2c-1", bus))
         sensor = {"type": "mpu6050", "bus": str(directory / "i2c-1"), "sampling_rate_hz": rate_hz}
@@ -120,10 +93,12 @@ def measure(rate_hz: float, seconds: float, *, walking: bool, directory: Path) -
         time.sleep(seconds)
         after: Usage = usage(daemon.process.pid)
         samples, transfers = chip.samples_queued - taken, bus.transfers - transfers
-        wait_for(lambda: ear.health.get("ts"), "the daemon has reported its health")
+        wait_for(lambda: "health" in ear.last, "the daemon has reported its health")
         time.sleep(LISTEN_S)
-        live = sorted(late for received_s, late in ear.late_s if received_s > wall_s)
-        lost = int(str(ear.health["samples_dropped"])) + chip.bytes_dropped // 14
+        live = sorted(
+            step.received_s - step.happened_s for step in ear.steps if step.received_s > wall_s and not step.late
+        )
+        lost = int(ear.last["health"]["samples_dropped"]) + chip.bytes_dropped // 14
     cpu_percent, wakes = after.since(before)
     latency_s = live[len(live) // 2] if live else None
     return Measured(

@@ -76,8 +76,14 @@ class FifoReader:
         self._clock = clock
         self._counters = counters
         self._emptied_s, self._heard_s = emptied_s, clock()
+        self.frozen = False
         self._same: FloatArray | None = None
         self._repeats = 0
+
+    def remember(self, before: FifoReader) -> None:
+        """Know again the sample at which the sensor was frozen before it was set up anew."""
+        if before.frozen:
+            self.frozen, self._same, self._repeats = True, before._same, before._repeats
 
     def restart(self) -> None:
         """Empty the FIFO; raises OSError or RegisterFault."""
@@ -146,10 +152,15 @@ class FifoReader:
             raise RegisterFault("the sensor produces no samples")
 
     def _watch(self, imu: FloatArray) -> None:
-        """RegisterFault when the same sample has come for FROZEN_S."""
+        """RegisterFault when the same sample has come for FROZEN_S, and then for as long as it goes on to come."""
         same = self._same is not None and np.array_equal(imu, np.broadcast_to(self._same, imu.shape))
-        self._repeats = self._repeats + len(imu) if same else 0
-        self._same = imu[-1].copy()
-        if self._repeats > FROZEN_S * self._chip.odr_hz:
-            self._counters["frozen_samples"] += self._repeats
+        if not same:
+            self._same, self._repeats = imu[-1].copy(), 0
+        elif self._repeats + len(imu) <= FROZEN_S * self._chip.odr_hz:
+            self._repeats += len(imu)
+        else:
+            if not self.frozen:  # those that were delivered; this batch and the following ones are not
+                self._counters["frozen_samples"] += self._repeats
+            self.frozen = True
             raise RegisterFault(f"the sensor repeats one sample for {FROZEN_S:.0f} s")
+        self.frozen = False

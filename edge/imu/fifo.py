@@ -79,12 +79,14 @@ class FifoImu:
         self.name = "no sensor yet"
         self.sampling_rate_hz = wait_for_hz or 0.0
         self._chip: Chip | None = None
+        self._reader: FifoReader
         self._times: SampleClock | None = None
         self._due_s = clock()
         self._last_s: float | None = None
         self._segment = self._sequence = 0
         self._segment_s = self._due_s
         self._gap = False
+        self._learnt_hz: float | None = None
         self._failures = self._faults = 0
         self._backoff_s = BACKOFF_S[0]
         self._stopped = self._busy = False
@@ -185,10 +187,13 @@ class FifoImu:
 
     def _break(self) -> None:
         """Whatever comes next is not continuous with what was delivered."""
+        now_s = self._clock()
         self._gap = self._last_s is not None
-        self._segment_s = self._clock()
         if self._times is not None:
+            if now_s - self._segment_s >= LEARNING_S:  # otherwise what was known before is the better guess
+                self._learnt_hz = self._times.rate_hz
             self._times.reset()
+        self._segment_s = now_s
 
     def _lose(self, reason: str) -> None:
         self._machine.change(SensorState.LOST, reason)
@@ -235,7 +240,10 @@ class FifoImu:
         """Read from this chip from now on; another part than before brings its own name, rate and FIFO."""
         again = self._times is not None
         self._chip, self.name, self.sampling_rate_hz = chip, chip.name, chip.odr_hz
-        self._reader = FifoReader(chip, self._clock, self._counters, self._starting_s)
+        reader = FifoReader(chip, self._clock, self._counters, self._starting_s)
+        if again:
+            reader.remember(self._reader)
+        self._reader = reader
         self._fifo_frames = chip.fifo_bytes / chip.frame_bytes
         if self._times is None:
             self._times = SampleClock(chip.odr_hz, tolerance=chip.rate_tolerance)
@@ -257,14 +265,15 @@ class FifoImu:
         time_s = self._times.stamp(len(imu), drain.counted_s, drain.read_s)
         flags = BatchFlag.NONE
         if self._gap and self._last_s is not None:
-            missing = round((float(time_s[0]) - self._last_s) * self._times.rate_hz) - 1
+            missing = round((float(time_s[0]) - self._last_s) * (self._learnt_hz or self.sampling_rate_hz)) - 1
             self._counters["gap_samples"] += max(0, missing)
             self._segment += 1
             flags, self._gap = BatchFlag.GAP_BEFORE, False
         batch = SampleBatch(time_s, imu, self._segment, self._sequence, drain.frames.temperature_c, flags)
         self._sequence += len(imu)
         self._last_s = float(time_s[-1])
-        log.debug("samples=%d segment=%d newest_s=%.6f", self._sequence, self._segment, self._last_s)
+        lost = self._counters["gap_samples"]
+        log.debug("samples=%d segment=%d newest_s=%.6f lost=%d", self._sequence, self._segment, self._last_s, lost)
         return batch
 
     def _ask_pedometer(self, now_s: float) -> None:
