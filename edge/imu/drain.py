@@ -66,13 +66,16 @@ def drain_interval_s(odr_hz: float, fifo_frames: float = math.inf, *, learning: 
 
 
 class FifoReader:
-    """Reads one connected chip. counters: `fifo_empty` and `frozen_samples` are counted here."""
+    """Reads one connected chip. counters: `fifo_empty` and `frozen_samples` are counted here.
 
-    def __init__(self, chip: Chip, clock: Callable[[], float], counters: dict[str, int]) -> None:
+    emptied_s: an instant before which nothing in the FIFO can have been measured.
+    """
+
+    def __init__(self, chip: Chip, clock: Callable[[], float], counters: dict[str, int], emptied_s: float) -> None:
         self._chip = chip
         self._clock = clock
         self._counters = counters
-        self._emptied_s = self._heard_s = clock()
+        self._emptied_s, self._heard_s = emptied_s, clock()
         self.frozen = False
         self._same: FloatArray | None = None
         self._repeats = 0
@@ -84,8 +87,9 @@ class FifoReader:
 
     def restart(self) -> None:
         """Empty the FIFO; raises OSError or RegisterFault."""
+        self._emptied_s = self._clock()  # before: a busy host may be late to notice that it fills again
         self._chip.restart_fifo()
-        self._emptied_s = self._heard_s = self._clock()
+        self._heard_s = self._clock()
 
     def drain(self) -> Drain | None:
         """Return the frames that wait; None if there are none, or too few to be sure of them.

@@ -226,6 +226,7 @@ class FifoImu:
 
     def _start(self) -> Chip:
         chip = self._connect()
+        self._starting_s = self._clock()
         try:
             chip.start()
         except (OSError, RegisterFault) as error:
@@ -239,7 +240,7 @@ class FifoImu:
         """Read from this chip from now on; another part than before brings its own name, rate and FIFO."""
         again = self._times is not None
         self._chip, self.name, self.sampling_rate_hz = chip, chip.name, chip.odr_hz
-        reader = FifoReader(chip, self._clock, self._counters)
+        reader = FifoReader(chip, self._clock, self._counters, self._starting_s)
         if again:
             reader.remember(self._reader)
         self._reader = reader

