@@ -232,7 +232,8 @@ def _gate(entry: Any) -> Gate | None:
         return None
     if not isinstance(entry, dict) or not NEEDED_GATE_KEYS <= set(entry) <= GATE_KEYS:
         raise ValueError(f"walking is {entry!r}; allowed: the keys {', '.join(sorted(GATE_KEYS))}")
-    return Gate(**{key: int(value) if key == "least" else float(value) for key, value in entry.items()})
+    least = int(entry.get("least", 0))
+    return Gate(**{key: float(value) for key, value in entry.items() if key != "least"}, least=least)
 
 
 def _channel(entry: Any) -> str:

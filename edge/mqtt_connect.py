@@ -119,13 +119,13 @@ def _attempt(
     try:
         client = _new_client(settings, client_id, will, environ, is_mqtt5=is_mqtt5)
     except (OSError, ValueError) as error:  # ValueError: ssl and paho about a file, a host or a name
-        raise _refused(error, settings.tls) from error
+        raise refused(error, settings.tls) from error
     session = Session(client, is_mqtt5=is_mqtt5, keepalive_s=settings.keepalive_s, clock=clock)
     try:
         session.connect(address.host, address.port)
     except (OSError, ValueError) as error:
         session.close()
-        raise _refused(error, settings.tls) from error
+        raise refused(error, settings.tls) from error
     deadline_s = time.monotonic() + CONNACK_TIMEOUT_S
     while not session.accepted and not session.ended:
         if time.monotonic() >= deadline_s:
@@ -153,7 +153,7 @@ def _new_client(
     if settings.username is not None:
         client.username_pw_set(settings.username, read_password(settings, environ))
     if settings.tls.ca_file is not None:
-        client.tls_set_context(_tls_context(settings.tls))
+        client.tls_set_context(tls_context(settings.tls))
     return client
 
 
@@ -171,7 +171,7 @@ def read_password(settings: Mqtt, environ: Mapping[str, str]) -> str | None:
     return path.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
 
 
-def _tls_context(tls: Tls) -> ssl.SSLContext:
+def tls_context(tls: Tls) -> ssl.SSLContext:
     """Trust the configured CA alone, check the host name, show our certificate; files are read anew each time."""
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
@@ -201,7 +201,7 @@ def _closed_at_once(tls: Tls) -> str:
     return "it closed the connection at once: does it accept our certificate (mqtt.tls.cert_file), and speak MQTT?"
 
 
-def _refused(error: OSError | ValueError, tls: Tls) -> RefusedError:
+def refused(error: OSError | ValueError, tls: Tls) -> RefusedError:
     """Say in one line what failed, and where to look."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return RefusedError(f"its certificate is not accepted ({error.verify_message}): {_remedy(error.verify_code)}")

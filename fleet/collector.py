@@ -122,9 +122,13 @@ def main(arguments: list[str] | None = None) -> int:
     except FootfallError as error:
         print(f"footfall-collector: {error}", file=sys.stderr)
         return 2
-    print(
-        f"summary: messages={counts.messages} stored={counts.stored} repeated={counts.repeated} refused={counts.refused}"
-    )
+    done = {
+        "messages": counts.messages,
+        "stored": counts.stored,
+        "repeated": counts.repeated,
+        "refused": counts.refused,
+    }
+    print("summary:", *(f"{name}={count}" for name, count in done.items()))
     return 0
 
 

@@ -1,6 +1,6 @@
 """A light MQTT 3.1.1 client for asyncio: CONNECT, PUBLISH with QoS 1, PINGREQ; a few kilobytes a connection.
 
-For load tests only. The device itself uses paho; ten thousand paho clients in one process would be ten thousand threads.
+For load tests only. The device uses paho, of which ten thousand clients in one process would be ten thousand threads.
 Source: MQTT 3.1.1 (OASIS 2014), section 3.
 """
 

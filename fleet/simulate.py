@@ -1,4 +1,4 @@
-"""`footfall simulate-fleet`: many light devices in one process, for load tests of a broker and what stands behind it."""
+"""`footfall simulate-fleet`: many light devices in one process, for load tests of a broker and what is behind it."""
 
 from __future__ import annotations
 
@@ -40,10 +40,14 @@ def simulate(load: Load, settings: Settings, truth: Path | None = None) -> dict[
     Raises UsageError where this machine cannot hold so many connections.
     """
     _raise_file_limit(load.devices)
-    return asyncio.run(_simulate(load, settings, truth))
+    figures, devices = asyncio.run(_simulate(load, settings))
+    if truth is not None:
+        made = {device.device_id: {"boot_id": device.boot_id, "steps": device.seq} for device in devices}
+        truth.write_text(json.dumps(made) + "\n", encoding="utf-8")
+    return figures
 
 
-async def _simulate(load: Load, settings: Settings, truth: Path | None) -> dict[str, Any]:
+async def _simulate(load: Load, settings: Settings) -> tuple[dict[str, Any], list[SimulatedDevice]]:
     tally = Tally(array("d"), array("d"))
     devices = [SimulatedDevice(n, settings, tally, random.Random(f"{load.seed}-{n}")) for n in range(load.devices)]  # noqa: S311  load, not secrets
     before_mb, before_cpu_s = _rss_mb(), time.process_time()
@@ -59,7 +63,7 @@ async def _simulate(load: Load, settings: Settings, truth: Path | None) -> dict[
     for device in devices:
         device.stop_making()
     deadline_s = time.monotonic() + DRAIN_S
-    while any(device.depth for device in devices) and time.monotonic() < deadline_s:
+    while any(device.depth for device in devices) and time.monotonic() < deadline_s:  # noqa: ASYNC110  10,000 of them
         await asyncio.sleep(_TICK_S)
     for task in tasks:
         task.cancel()
@@ -67,10 +71,7 @@ async def _simulate(load: Load, settings: Settings, truth: Path | None) -> dict[
         await asyncio.gather(*tasks, return_exceptions=True)
     figures |= {"steps_made": tally.steps_made, "steps_acked": tally.steps_acked}
     figures |= {"batches_again": tally.batches_again, "errors": tally.errors}
-    if truth is not None:
-        made = {device.device_id: {"boot_id": device.boot_id, "steps": device.seq} for device in devices}
-        truth.write_text(json.dumps(made) + "\n", encoding="utf-8")
-    return figures
+    return figures, devices
 
 
 def _figures(load: Load, tally: Tally, seconds: float) -> dict[str, Any]:
@@ -107,7 +108,8 @@ def _raise_file_limit(devices: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and needed > hard:
         raise UsageError(
-            f"--devices is {devices}; this process may open {hard} files: at most {hard - SPARE_FILES}, or raise `ulimit -Hn`"
+            f"--devices is {devices}; this process may open {hard} files: "
+            f"at most {hard - SPARE_FILES}, or raise `ulimit -Hn`"
         )
     if soft != resource.RLIM_INFINITY and needed > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

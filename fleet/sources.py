@@ -139,7 +139,8 @@ class MqttSource:
 
         if not hasattr(paho, "CallbackAPIVersion"):
             raise UsageError("the collector needs paho-mqtt 2 for MQTT: pip install 'paho-mqtt>=2'")
-        client = paho.Client(
+        make: Any = paho.Client  # the stubs know paho 1 only
+        client = make(
             paho.CallbackAPIVersion.VERSION2,
             client_id=client_id,
             protocol=paho.MQTTv5,
@@ -157,10 +158,15 @@ class MqttSource:
         client.on_disconnect = lambda *_: source._gone.set()
         answered = threading.Event()
         refused: list[str] = []
-        client.on_connect = lambda _c, _u, _f, reason, _p: (
-            refused.append(str(reason)) if reason.is_failure else client.subscribe(source._topics),
-            answered.set(),
-        )
+
+        def on_connect(_client: Any, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+            if reason.is_failure:
+                refused.append(str(reason))
+            else:
+                client.subscribe(source._topics)
+            answered.set()
+
+        client.on_connect = on_connect
         try:
             client.connect(host, port, keepalive=30, clean_start=False, properties=properties)
         except (OSError, ValueError) as error:

@@ -59,7 +59,7 @@ class Store:
                 for row in rows:
                     copy.write_row(row)
             cursor.execute(_TAKE)
-            new = cursor.rowcount
+            new: int = cursor.rowcount
             for topic, payload, reason in refused:
                 # PostgreSQL's text cannot hold a NUL.
                 cursor.execute(

@@ -63,7 +63,8 @@ def open_imu(
     if sensor.backend == "iio":
         from edge.imu.iio import IioImu, IioSensor  # noqa: PLC0415  most devices have no use for it
 
-        return IioImu(lambda: IioSensor(sensor), clock=clock, sleep=sleep)
+        wait_for_hz = sensor.sampling_rate_hz if wait else None
+        return IioImu(lambda: IioSensor(sensor), wait_for_hz=wait_for_hz, clock=clock, sleep=sleep)
     rotation = np.array(sensor.mount_matrix, np.float32)
     straight = np.array_equal(rotation, np.eye(3))
     return FifoImu(

@@ -25,8 +25,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge.errors import ImuError
-from edge.imu.fifo import BACKOFF_S, HEARTBEAT_S, SILENCE_BEFORE_LOST_S, drain_interval_s
+from edge.imu.drain import SILENCE_BEFORE_LOST_S, drain_interval_s
+from edge.imu.fifo import BACKOFF_S, HEARTBEAT_S
 from edge.imu.iio_sysfs import AXES, TIMESTAMP, IioDevice, Kind, Layout, explain, no_data_ready
+from edge.imu.status import SensorState, SensorStatus, StateMachine
 from edge.types import BatchFlag, SampleBatch
 
 if TYPE_CHECKING:
@@ -226,13 +228,18 @@ def same_part(device_name: str, sensor_type: str) -> bool:
 class IioImu:
     """An Imu over the kernel's IIO buffer. Raises ImuError if the device is not there or cannot be used now.
 
-    connect: opens and starts the device; called again whenever it was lost.
+    connect: opens and starts the device; called again whenever it was lost. wait_for_hz: with it, a device that is not
+    there now is looked for again and again, and until then `sampling_rate_hz` says this.
     """
+
+    hardware_total = None
+    """The kernel's buffer has no pedometer."""
 
     def __init__(
         self,
         connect: Callable[[], IioSensor],
         *,
+        wait_for_hz: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -240,11 +247,18 @@ class IioImu:
         self._clock = clock
         self._sleep = sleep
         self._counters = dict.fromkeys(COUNTERS, 0)
-        self._device: IioSensor | None = connect()
-        self.name = f"{self._device.name} (IIO)"
-        self.sampling_rate_hz = self._device.odr_hz
-        self._period_s = 1.0 / self._device.odr_hz
+        self._machine = StateMachine(clock)
+        self._device: IioSensor | None = None
+        self.name, self.sampling_rate_hz = "IIO device", wait_for_hz or 0.0
         self._last_s: float | None = None
+        try:
+            self._open()
+        except ImuError as error:
+            if wait_for_hz is None:
+                raise
+            self._period_s = 1.0 / wait_for_hz
+            log.warning("%s; looking for it again and again", error)
+            self._machine.reason = str(error)
         self._heard_s = clock()
         self._due_s = 0.0
         self._backoff_s = BACKOFF_S[0]
@@ -259,6 +273,12 @@ class IioImu:
     def counters(self) -> dict[str, int]:
         """Everything that went wrong since the source was opened, by name."""
         return dict(self._counters)
+
+    def status(self) -> SensorStatus:
+        """Return state, reason, true rate and how long there has been no sample."""
+        silent_s = None if self._last_s is None else self._clock() - self._last_s
+        rate_hz = None if self._last_s is None else self.rate_hz
+        return SensorStatus(self._machine.state, self._machine.reason, rate_hz, silent_s)
 
     def close(self) -> None:
         """End batches(); safe in a signal handler; the device is released at once, or after the read under way."""
@@ -345,9 +365,18 @@ class IioImu:
 
     def _lose(self, reason: str) -> None:
         log.warning("%s: %s; opening it again", self.name, reason)
+        self._machine.change(SensorState.LOST, reason)
+        self._machine.change(SensorState.PROBING, reason)
         self._release()
         self._backoff_s = BACKOFF_S[0]
         self._due_s = self._clock() + self._backoff_s
+
+    def _open(self) -> None:
+        self._device = self._connect()
+        self.name = f"{self._device.name} (IIO)"
+        self.sampling_rate_hz = self._device.odr_hz
+        self._period_s = 1.0 / self._device.odr_hz
+        self._machine.change(SensorState.RUNNING, f"{self.name} found")
 
     def _reconnect(self) -> None:
         """Wait a while, or try to open the device if the back-off is over; returns within about a heartbeat."""
@@ -356,9 +385,10 @@ class IioImu:
             self._sleep(min(wait_s, HEARTBEAT_S))
             return
         try:
-            self._device = self._connect()
+            self._open()
         except ImuError as error:
             log.info("%s: still lost: %s", self.name, error)
+            self._machine.reason = str(error)
             self._due_s = self._clock() + self._backoff_s
             self._backoff_s = min(2.0 * self._backoff_s, BACKOFF_S[1])
             return

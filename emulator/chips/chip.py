@@ -125,6 +125,10 @@ class Chip:
         self._ticks: int | None = None
         self._reset()
 
+    def take_due(self) -> None:
+        """Take the samples that are due by now, before something changes."""
+        self._advance()
+
     def poke(self, register: int, value: int) -> None:
         """Change a register behind the driver's back."""
         self._advance()

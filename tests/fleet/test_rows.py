@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 from uuid import UUID
@@ -17,8 +18,14 @@ from fleet.rows import rows_of
 BOOT = "6f7f3c1e-2f0e-4a53-9f53-0d2c6a1b0c11"
 TOPIC = "footfall/hall-1/batch"
 BATCH: dict[str, Any] = {
-    "v": 1, "boot_id": BOOT, "seq0": 5, "t0": 1_790_000_000_000, "dt": [0, 510], "confidence": [90, 100],
-    "total": 6, "late": False,
+    "v": 1,
+    "boot_id": BOOT,
+    "seq0": 5,
+    "t0": 1_790_000_000_000,
+    "dt": [0, 510],
+    "confidence": [90, 100],
+    "total": 6,
+    "late": False,
 }
 
 
@@ -94,10 +101,7 @@ def test_junk_is_refused_and_nothing_else_happens(topic: str, payload: bytes) ->
 
 @given(key=st.sampled_from([*BATCH]), value=json_values)
 def test_one_value_of_junk_in_a_batch_gives_rows_or_a_refusal(key: str, value: object) -> None:
-    try:
+    with contextlib.suppress(ValueError):
         rows = rows_of(TOPIC, json.dumps(BATCH | {key: value}).encode())
-    except ValueError as error:
-        assert str(error)
-    else:
         assert rows
         assert all(0 <= row.confidence <= 1 and row.seq > 0 for row in rows)

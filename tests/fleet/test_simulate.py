@@ -106,7 +106,7 @@ def test_a_refused_password_and_a_silent_port_are_said(tmp_path: Path) -> None:
     strict.start()
     try:
         with pytest.raises(RefusedError, match=r"user"):
-            asyncio.run(dial("127.0.0.1", strict.port, "x", lambda _: None, username="a", password="b"))
+            asyncio.run(dial("127.0.0.1", strict.port, "x", lambda _: None, username="a", password="b"))  # noqa: S106
     finally:
         strict.stop()
     with pytest.raises(OSError, match=r"onnect"):

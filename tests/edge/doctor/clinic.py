@@ -35,7 +35,12 @@ class Visit:
         return "\n".join(one["text"] for one in self.of(area, level))
 
 
-def footfall(*arguments: object, user: int | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+def footfall(*arguments: object, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line; raises nothing."""
+    return footfall_as(None, *arguments, **environ)
+
+
+def footfall_as(user: int | None, *arguments: object, **environ: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edge", *map(str, arguments)]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}
     environment = inherited | {"PYTHONPATH": str(ROOT)} | environ
@@ -57,7 +62,7 @@ def visit(folder: Path, *, seconds: float = 0.0, user: int | None = None, **sect
     settings = {"device": {"id": "t1"}, "outbox": {"path": str(folder / "outbox.db")}} | sections
     config = folder / "config.yaml"
     config.write_text(json.dumps(settings), encoding="utf-8")
-    done = footfall("doctor", "--config", config, "--json", "--seconds", seconds, user=user)
+    done = footfall_as(user, "doctor", "--config", config, "--json", "--seconds", seconds)
     assert "Traceback" not in done.stderr, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert rows, done.stderr
