@@ -36,11 +36,6 @@ class Visit:
 
 
 def footfall(*arguments: object, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line; raises nothing."""
-    return footfall_as(None, *arguments, **environ)
-
-
-def footfall_as(user: int | None, *arguments: object, **environ: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edge", *map(str, arguments)]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FOOTFALL_")}
     environment = inherited | {"PYTHONPATH": str(ROOT)} | environ
@@ -51,18 +46,15 @@ def footfall_as(user: int | None, *arguments: object, **environ: str) -> subproc
         timeout=PATIENCE_S,
         env=environment,
         check=False,
-        user=user,
-        group=user,
-        extra_groups=None if user is None else [],
     )
 
 
-def visit(folder: Path, *, seconds: float = 0.0, user: int | None = None, **sections: Any) -> Visit:
+def visit(folder: Path, *, seconds: float = 0.0, **sections: Any) -> Visit:
     """Run doctor with a config of these sections; the outbox lies in the folder."""
     settings = {"device": {"id": "t1"}, "outbox": {"path": str(folder / "outbox.db")}} | sections
     config = folder / "config.yaml"
     config.write_text(json.dumps(settings), encoding="utf-8")
-    done = footfall_as(user, "doctor", "--config", config, "--json", "--seconds", seconds)
+    done = footfall("doctor", "--config", config, "--json", "--seconds", seconds)
     assert "Traceback" not in done.stderr, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert rows, done.stderr
