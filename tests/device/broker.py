@@ -55,7 +55,7 @@ class SecureBroker:
 
     def _certificates(self) -> None:
         at = self.directory
-        # As strict as RFC 5280: Python from 3.13 on refuses a CA without key usage, a certificate without its issuer's id.
+        # As strict as RFC 5280: Python from 3.13 on wants key usage and the issuer's id.
         extensions = "subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
         (at / "extensions").write_text(extensions, encoding="ascii")
         usage = "keyUsage=critical,keyCertSign,cRLSign"
