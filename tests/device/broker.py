@@ -55,12 +55,16 @@ class SecureBroker:
 
     def _certificates(self) -> None:
         at = self.directory
-        (at / "san").write_text("subjectAltName=IP:127.0.0.1\n", encoding="ascii")
+        # As strict as RFC 5280: Python from 3.13 on wants key usage and the issuer's id.
+        extensions = "subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
+        (at / "extensions").write_text(extensions, encoding="ascii")
+        usage = "keyUsage=critical,keyCertSign,cRLSign"
         commands: tuple[list[str | Path], ...] = (
-            ["req", "-x509", *CURVE, "-subj", "/CN=test CA", "-keyout", at / "ca.key", "-out", self.ca],
+            ["req", "-x509", *CURVE, "-subj", "/CN=test CA", "-addext", usage, "-keyout", at / "ca.key",
+             "-out", self.ca],
             ["req", *CURVE[:-2], "-subj", "/CN=broker", "-keyout", at / "server.key", "-out", at / "server.csr"],
             ["x509", "-req", "-in", at / "server.csr", "-CA", self.ca, "-CAkey", at / "ca.key", "-CAcreateserial",
-             "-days", "2", "-extfile", at / "san", "-out", at / "server.crt"],
+             "-days", "2", "-extfile", at / "extensions", "-out", at / "server.crt"],
         )  # fmt: skip
         for command in commands:
             subprocess.run(["openssl", *command], check=True, capture_output=True)

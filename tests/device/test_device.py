@@ -65,7 +65,6 @@ def exposure(life: Life) -> float:
 def test_it_installs_on_a_minimal_debian_with_apt_alone(life: Life, capsys: pytest.CaptureFixture[str]) -> None:
     machine = life.machine
     before = set(machine.run("dpkg-query", "-f", "${Package} ${Installed-Size}\n", "-W").splitlines())
-    assert machine.run("systemctl", "is-system-running").strip() == "running"
     machine.run("apt-get", "install", "--yes", "-qq", f"/root/{life.deb.name}")
     after = set(machine.run("dpkg-query", "-f", "${Package} ${Installed-Size}\n", "-W").splitlines())
     pulled = {name: int(size) for name, size in (line.split() for line in after - before)}
