@@ -41,7 +41,9 @@ class Recorder:
         client = self._client = paho.Client(**options)
         subscribed, self._gone = threading.Event(), threading.Event()
         gone = self._gone
-        client.on_connect = lambda *_: client.subscribe("#", qos=1)
+        # QoS 0: with QoS 1 paho answers each message, and when the broker has been killed the answer fails and paho
+        # closes with the rest unread: 298 of 300 acknowledged messages in a trial, none with QoS 0. TCP keeps order.
+        client.on_connect = lambda *_: client.subscribe("#", qos=0)
         client.on_subscribe = lambda *_: subscribed.set()
         client.on_disconnect = lambda *_: gone.set()
         client.on_message = self._on_message

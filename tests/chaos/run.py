@@ -135,7 +135,12 @@ class Chaos:
             if not life.committed:
                 continue
             arrived = recorder.steps.get(boots.pop(life.before, ""), {})
-            lost += sum(seq not in arrived for seq in range(1, life.committed + 1))
+            missing = [seq for seq in range(1, life.committed + 1) if seq not in arrived]
+            lost += len(missing)
+            if missing:
+                result.notes.append(
+                    f"lost: seq {missing[:20]} of the life that began at {life.before}, {life.ended_by}"
+                )
             invented += sum(not 1 <= seq <= life.committed for seq in arrived)
             out_of_line += sum(
                 seq > len(expected) or abs(confidence - expected[seq - 1]) > CONFIDENCE_OFF_BY
