@@ -12,25 +12,32 @@ CONVERTER := .venv-converter
 DEVICE_STAMP := $(VENV)/.device
 DEV_STAMP := $(VENV)/.dev
 CONVERTER_STAMP := $(CONVERTER)/.converter
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 RECORDINGS := $(firstword $(wildcard data/recordings ../shared/data/recordings))
 
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
 	{ echo '$(PYTHON) is no Python 3.11 to 3.13: name one, as in make PYTHON=/path/to/python3.11' >&2; exit 1; }
 
-.PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines clean
+.PHONY: help run test test-device-code test-converter test-arm test-third-party check lint format bench data train convert baselines clean
+.PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines test-faults faults soak stress clean
+.PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines chaos crash offline wear clean
+.PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines latency test-paho16 test-ha clean
+.PHONY: help run test test-device-code test-converter test-arm test-third-party test-uml uml-figures check lint format bench data train convert baselines clean
+.PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines deb install uninstall test-device clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
-run: $(DEVICE_STAMP) ## a walk through emulated I2C, the real daemon and a real broker [RECORDING=f] [SECONDS=n] [SPEED=max]
+run: $(DEVICE_STAMP) ## a walk through emulated I2C, the real daemon and a real broker [RECORDING=f] [SECONDS=n] [SPEED=max] [SENSOR=lsm6dsox]
 	@scripts/need mosquitto mosquitto
 	@$(VENV)/bin/python -m emulator.demo \
-		$(if $(RECORDING),--recording '$(RECORDING)') $(if $(SECONDS),--seconds '$(SECONDS)') $(if $(SPEED),--speed '$(SPEED)')
+		$(if $(RECORDING),--recording '$(RECORDING)') $(if $(SECONDS),--seconds '$(SECONDS)') $(if $(SPEED),--speed '$(SPEED)') \
+		$(if $(SENSOR),--sensor '$(SENSOR)')
 
 test: test-device-code test-converter ## everything needed, then all tests that this machine can run
 
 test-device-code: $(DEV_STAMP)
-	@scripts/need mosquitto mosquitto i2cget i2c-tools
+	@scripts/need mosquitto mosquitto i2cget i2c-tools strace strace ip iproute2 iptables iptables
 	$(VENV)/bin/python -m pytest --ignore=tests/converter $(ARGS)
 
 test-converter: $(CONVERTER_STAMP)
@@ -38,14 +45,15 @@ test-converter: $(CONVERTER_STAMP)
 
 test-arm: $(CONVERTER_STAMP) ## the shipped model on an emulated Raspberry Pi 4: the same bytes as here
 	@PIP_PYTHON=$(CONVERTER)/bin/python PATH="$(CURDIR)/$(CONVERTER)/bin:$$PATH" scripts/arm64-root
-	$(CONVERTER)/bin/python -m pytest -m arm tests/converter/test_arm.py $(ARGS)
+	@PIP_PYTHON=$(CONVERTER)/bin/python systemd/packaging/build-deb "$$(. /etc/os-release; echo "$$VERSION_CODENAME")" arm64
+	$(CONVERTER)/bin/python -m pytest -m arm tests/converter/test_arm.py tests/systemd/test_arm_package.py $(ARGS)
 
 check: lint test ## lint, types and tests: what CI runs
 
 lint: $(DEV_STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy edge converter emulator tests
+	$(VENV)/bin/mypy edge converter emulator fleet tests
 
 format: $(DEV_STAMP) ## let ruff lay out the code
 	$(VENV)/bin/ruff format .
@@ -68,6 +76,85 @@ convert: $(CONVERTER_STAMP) ## Keras -> int8 .tflite [MODEL=x.keras CALIBRATION=
 baselines: $(CONVERTER_STAMP) ## the counters without a net beside the shipped model: docs/baselines.md
 	@$(CONVERTER)/bin/python -m converter.baselines '$(RECORDINGS)'
 
+test-uml: $(DEV_STAMP) ## the kernel's own IMU drivers on the emulated chips, and sensor.backend: iio, in a User-Mode-Linux
+	@scripts/uml-kernel
+	FOOTFALL_UML=1 $(VENV)/bin/python -m pytest -m vm tests/uml $(ARGS)
+
+uml-figures: $(DEV_STAMP)
+	@scripts/uml-kernel
+	@$(VENV)/bin/python -m tests.uml.figures
+
+test-third-party: $(DEV_STAMP) build/third-party/.ready ## public drivers and i2c-tools read the emulated sensors
+	@scripts/need i2cget i2c-tools
+	$(VENV)/bin/python -m pytest -m third_party tests/third_party $(ARGS)
+test-faults: $(DEV_STAMP) ## every fault of bus and sensor in the running daemon (12 minutes); docs/faults.md
+	@scripts/need mosquitto mosquitto
+	$(VENV)/bin/python -m pytest tests/edge/test_faults.py $(ARGS)
+
+faults: $(DEVICE_STAMP) ## the table of docs/faults.md, made here and now [NAMES="unplugged glitch"]
+	@scripts/need mosquitto mosquitto
+	@$(VENV)/bin/python -m emulator.faults $(NAMES)
+
+soak: $(DEVICE_STAMP) ## simulated hours of the daemon with random faults [HOURS=24] [SEED=1]
+	@directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && \
+		$(VENV)/bin/python -m tests.edge.soak_faults --hours $(or $(HOURS),24) --seed $(or $(SEED),1) --directory "$$directory"
+
+stress: $(DEVICE_STAMP) ## samples lost, CPU and wake-ups at 100 and 200 Hz with every core busy [SECONDS=600]
+	@scripts/need mosquitto mosquitto stress-ng stress-ng
+	@$(VENV)/bin/python -m emulator.stress --seconds $(or $(SECONDS),60)
+chaos: $(DEV_STAMP) ## break broker, network, disk, clock and daemon, and count every step [FAULTS=200] [SEED=1] [STEPS=20000]
+	@scripts/need mosquitto mosquitto ip iproute2 iptables iptables
+	@$(VENV)/bin/python -m tests.chaos.run $(if $(FAULTS),--faults '$(FAULTS)') $(if $(SEED),--seed '$(SEED)') $(if $(STEPS),--steps '$(STEPS)')
+
+crash: $(DEV_STAMP) ## end the outbox at every statement and every write, and let every write fail [SAMPLE=n]
+	@scripts/need strace strace
+	@$(VENV)/bin/python -m tests.edge.delivery.crash_everywhere $(if $(SAMPLE),--sample '$(SAMPLE)')
+
+offline: $(DEV_STAMP) ## a simulated day without a broker, then everything at once [HOURS=24]
+	@scripts/need mosquitto mosquitto
+	@$(VENV)/bin/python -m tests.chaos.offline $(if $(HOURS),--hours '$(HOURS)')
+
+wear: $(DEV_STAMP) ## bytes that the outbox writes to the disk per 10,000 steps [STEPS=10000]
+	@$(VENV)/bin/python -m tests.edge.delivery.wear $(if $(STEPS),--steps '$(STEPS)')
+latency: $(DEVICE_STAMP) ## step committed -> subscriber on loopback, and what a dead or hung broker costs
+	@scripts/need mosquitto mosquitto
+	@$(VENV)/bin/python -m emulator.latency $(ARGS)
+
+test-paho16: build/paho16/.stamp ## the MQTT tests over paho-mqtt 1.6.1, which Debian 12 has
+	@scripts/need mosquitto mosquitto
+	build/paho16/bin/python -m pytest -p no:cacheprovider $(MQTT_TESTS) $(ARGS)
+
+test-ha: $(DEV_STAMP) build/ha/.stamp ## discovery in a real headless Home Assistant (Python 3.13; 600 MB, minutes)
+	@scripts/need mosquitto mosquitto
+	FOOTFALL_TEST_HA=1 $(VENV)/bin/python -m pytest -m ha tests/ha $(ARGS)
+# Every Debian release and architecture that a package is made for; SUITE= and ARCH= choose.
+DEBS := bookworm-arm64 bookworm-amd64 bookworm-armhf trixie-arm64 trixie-amd64
+
+deb: | $(VENV)/bin/python ## Debian packages for the device into build/deb [SUITE=bookworm] [ARCH=arm64]
+	@scripts/need dh debhelper dpkg-buildpackage dpkg-dev lintian lintian
+	@for deb in $(filter $(if $(SUITE),$(SUITE)-%,%),$(filter $(if $(ARCH),%-$(ARCH),%),$(DEBS))); do \
+		PIP_PYTHON='$(CURDIR)/$(VENV)/bin/python' systemd/packaging/build-deb "$${deb%-*}" "$${deb#*-}" || exit 1; \
+	done
+	@lintian --fail-on error,warning --allow-root build/deb/footfall_*.deb
+
+install: ## on the device, without the .deb: a virtual environment in /opt/footfall and the service [PYTHON=/usr/bin/python3.11]
+	@$(SUDO) env PYTHON='$(PYTHON)' scripts/install
+
+uninstall: ## take that away again; PURGE=1 also removes settings and steps
+	@$(SUDO) scripts/install --uninstall $(if $(PURGE),--purge)
+
+# The code of before there was a package, under a lower number: what an upgrade starts from.
+PREVIOUS := 0.0.9 f937815
+
+test-device: $(DEV_STAMP) ## the .deb on booted bookworm and trixie, with bus, broker, faults, upgrade; after make deb, as root
+	@scripts/need mmdebstrap mmdebstrap systemd-nspawn systemd-container nsenter util-linux openssl openssl mosquitto mosquitto
+	@for suite in bookworm trixie; do \
+		DPKG_DEB_COMPRESSOR_TYPE=gzip PIP_PYTHON='$(CURDIR)/$(VENV)/bin/python' OUTPUT=build/deb/previous \
+			systemd/packaging/build-deb $$suite "$$(dpkg --print-architecture)" $(PREVIOUS) && \
+		$(SUDO) scripts/debian-root $$suite || exit 1; \
+	done
+	$(SUDO) $(VENV)/bin/python -B -m pytest -p no:cacheprovider -m device tests/device $(ARGS)
+
 clean: ## remove environments and caches
 	rm -rf $(VENV) $(CONVERTER) build .pytest_cache .mypy_cache .ruff_cache .hypothesis footfall.egg-info
 
@@ -86,6 +173,32 @@ $(DEVICE_STAMP): pyproject.toml | $(VENV)/bin/python
 $(DEV_STAMP): $(DEVICE_STAMP)
 	@echo 'installing pytest, hypothesis, ruff and mypy'
 	@$(VENV)/bin/python $(PIP) -e '.[runtime,dev]'
+	@touch $@
+
+build/third-party/.ready: tests/third_party/requirements.txt | $(VENV)/bin/python
+	@echo 'installing public drivers for the sensors into build/third-party'
+	@$(VENV)/bin/python -m venv build/third-party
+	@build/third-party/bin/python $(PIP) numpy smbus2
+	@build/third-party/bin/python $(PIP) --no-deps -r tests/third_party/requirements.txt
+MQTT_TESTS := tests/edge/test_publisher.py tests/edge/test_mqtt_link.py tests/edge/test_mqtt_limits.py \
+	tests/edge/test_mqtt_tls.py tests/edge/test_control.py tests/edge/test_home_assistant.py tests/edge/test_fleet_mode.py
+
+build/paho16/.stamp: pyproject.toml | $(VENV)/bin/python
+	@echo 'installing paho-mqtt 1.6.1 into build/paho16'
+	@$(PYTHON) -m venv build/paho16
+	@build/paho16/bin/python $(PIP) 'paho-mqtt==1.6.1' pytest hypothesis numpy pyyaml smbus2
+	@touch $@
+
+# Home Assistant wants Python 3.13, and the frontend's package without what that pulls in.
+HA := homeassistant==2025.4.4 paho-mqtt==2.1.0
+PYTHON313 ?= $(firstword $(shell command -v python3.13) $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python3.13))
+
+build/ha/.stamp:
+	@[ -n '$(PYTHON313)' ] || { echo 'Home Assistant needs Python 3.13: name one, as in make test-ha PYTHON313=/path/to/python3.13' >&2; exit 1; }
+	@echo 'installing Home Assistant into build/ha (600 MB, once, a few minutes)'
+	@$(PYTHON313) -m venv build/ha
+	@build/ha/bin/python $(PIP) $(HA)
+	@build/ha/bin/python $(PIP) --no-deps home-assistant-frontend==20250411.0
 	@touch $@
 
 $(CONVERTER_STAMP): pyproject.toml

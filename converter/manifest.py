@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 from base64 import b64encode
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from converter.spec import UNITS
+from converter.spec import UNITS, gate_document
 from edge.manifest import CHECKSUM_NAME, METADATA_NAME, SCHEMA_VERSION, checksum, checksum_place
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def build_manifest(
         "classes": list(spec.classes) or None,
         "threshold": spec.threshold,
         "refractory_s": spec.refractory_s,
-        **({"walking": asdict(spec.gate)} if spec.gate else {}),
+        **({"walking": gate_document(spec)} if spec.gate else {}),
         "quantization": quantization,
         "trained_on": list(spec.trained_on),
         "metrics": spec.metrics,

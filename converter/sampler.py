@@ -55,8 +55,9 @@ STEP_REACH_S = 0.15
 CHUNK_FRAMES = 250
 MAX_WARP = 1.2
 PACED_SHARE = 0.25
-MAX_PACE = 1.6
-"""Some walks go much slower or faster, their motion as the square of the pace: shuffling, hurrying, running."""
+MAX_PACE = 1.9
+PACE_EXPONENT = (1.0, 2.0)
+"""Some walks go much slower or faster, their motion as the pace or up to its square: shuffling, hurrying, running."""
 SPLICED_SHARE = 0.3
 SCALE_SD = 0.12
 GAIN_SD = 0.3
@@ -149,7 +150,7 @@ class Sampler:
         gain = np.exp(rng.normal(0, GAIN_SD, size))
         paced = ~np.isin(pool, self._negatives) & (rng.random(size) < PACED_SHARE)
         warp[paced] = np.exp(rng.uniform(-np.log(MAX_PACE), np.log(MAX_PACE), int(paced.sum())))
-        gain[paced] *= warp[paced] ** 2
+        gain[paced] *= warp[paced] ** rng.uniform(*PACE_EXPONENT, int(paced.sum()))
         windows, chunk = self._windows(pool, warp)
         self._splice(pool, warp, windows)
         step, step_weight = _step_targets(windows)

@@ -8,7 +8,7 @@ CHANNELS = 3
 CLASSES = ("step", "walking")
 HOP_SAMPLES = 2
 """Frames per answer of the walking head, and per inference on the device: 80 ms."""
-LOOKAHEADS = (1, 2, 3)
+LOOKAHEADS = (3, 5, 6)
 """Frames that the step head may wait, one answer for each; the device uses one."""
 LOOKBACKS = (0, 12, 25, 37)
 """Hops that the walking head may wait, one answer for each; the device uses one."""
@@ -25,7 +25,7 @@ class Shape:
     walking_filters: int = 24
     walking_kernel: int = 3
     walking_dilations: tuple[int, ...] = (1, 2, 4, 8, 16)
-    dropout: float = 0.05
+    dropout: float = 0.0
 
 
 SHAPE = Shape()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -25,6 +25,7 @@ OUTPUTS = ("per_sample_probability", "window_probability", "start_end_classes")
 STEP_CLASSES = ("step", "start")
 """A softmax head says with which of its classes a step begins by naming it one of these."""
 GATE_KEYS = {entry.name for entry in fields(Gate)}
+NEEDED_GATE_KEYS = {entry.name for entry in fields(Gate) if entry.default is MISSING}
 NO_RANGE = (-math.inf, math.inf)
 """The input range of a spec that leaves it to the calibration."""
 
@@ -182,8 +183,17 @@ def to_document(spec: Spec) -> dict[str, Any]:
     document["trained_on"] = list(spec.trained_on)
     document["classes"] = list(spec.classes)
     document["state"] = [{"input": given, "output": answer} for given, answer in spec.state]
-    document["walking"] = document.pop("gate")
+    document.pop("gate")
+    document["walking"] = gate_document(spec)
     return {key: value for key, value in document.items() if value or key not in ("classes", "state", "walking")}
+
+
+def gate_document(spec: Spec) -> dict[str, float] | None:
+    """Return the gate as manifest and spec state it, without what is at its default; None for a model without one."""
+    if spec.gate is None:
+        return None
+    usual = {entry.name: entry.default for entry in fields(Gate)}
+    return {key: value for key, value in asdict(spec.gate).items() if value != usual[key]}
 
 
 def save_spec(spec: Spec, path: Path) -> None:
@@ -220,9 +230,10 @@ def _build(document: dict[str, Any]) -> Spec:
 def _gate(entry: Any) -> Gate | None:
     if entry is None:
         return None
-    if not isinstance(entry, dict) or set(entry) != GATE_KEYS:
+    if not isinstance(entry, dict) or not NEEDED_GATE_KEYS <= set(entry) <= GATE_KEYS:
         raise ValueError(f"walking is {entry!r}; allowed: the keys {', '.join(sorted(GATE_KEYS))}")
-    return Gate(**{key: float(value) for key, value in entry.items()})
+    least = int(entry.get("least", 0))
+    return Gate(**{key: float(value) for key, value in entry.items() if key != "least"}, least=least)
 
 
 def _channel(entry: Any) -> str:

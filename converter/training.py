@@ -167,7 +167,7 @@ def _learner(network: Any, optimizer: Any) -> Any:
     optimizer.build(network.trainable_variables)
     cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
     def learn(inputs: Any, step: Any, step_weight: Any, walking: Any, walking_weight: Any) -> Any:
         with tf.GradientTape() as tape:
             step_said, walking_said = network(inputs, training=True)

@@ -26,6 +26,7 @@ COMMANDS = {
     "bench": "edge.commands.bench",
     "doctor": "edge.commands.doctor",
     "record": "edge.commands.record",
+    "simulate-fleet": "edge.commands.simulate_fleet",
 }
 
 
@@ -102,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(bench)
     bench.add_argument("--json", action="store_true", help="the figures for programs")
     _add_doctor_and_record(commands)
+    _add_fleet(commands.add_parser("simulate-fleet", help="many light devices against a broker, for load tests"))
     return parser
 
 
@@ -129,6 +131,24 @@ def _seconds(text: str) -> float:
     if not 0.0 <= seconds <= MOST_SECONDS:
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 to {MOST_SECONDS:g}")
     return seconds
+
+
+def _add_fleet(fleet: argparse.ArgumentParser) -> None:
+    fleet.add_argument("--devices", type=int, default=100, metavar="N")
+    fleet.add_argument("--seconds", type=float, default=60.0, metavar="S", help="then what waits is delivered")
+    fleet.add_argument("--broker", action="append", metavar="HOST:PORT", default=None, help="again for each node")
+    fleet.add_argument("--period-s", type=float, default=10.0, metavar="S", help="between two batches of a device")
+    fleet.add_argument(
+        "--connect-within-s", type=float, default=20.0, metavar="S", help="devices connect within so long"
+    )
+    fleet.add_argument("--outages-per-h", type=float, default=0.0, metavar="X", help="of each device's network")
+    fleet.add_argument("--base-topic", default="footfall", metavar="TOPIC")
+    fleet.add_argument("--username", metavar="NAME")
+    fleet.add_argument("--password-file", type=Path, metavar="F")
+    fleet.add_argument("--ca-file", type=Path, metavar="F", help="TLS with this CA")
+    fleet.add_argument("--seed", type=int, default=1)
+    fleet.add_argument("--truth", type=Path, metavar="F", help="gets what each device made, as JSON")
+    fleet.add_argument("--json", action="store_true", help="the figures for programs")
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:

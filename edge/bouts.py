@@ -4,13 +4,21 @@ Arm motion has peaks like steps; what tells walking from typing or clapping show
 found while nobody was known to walk waits. Once the model is sure of a bout, the steps of its start that waited are
 released together, each with its own instant, and those that follow pass at once until the bout is over. What waited
 longer than the back-fill time was no walking and is dropped. Nothing that was released is ever taken back.
+
+The first step of a walk starts from rest and is weaker than those that follow. Alone it would mean nothing; just before
+the first strong one of a confirmed bout it is that step, so it may reach a lower threshold (`first`).
+
+Sitting down or picking something up can look like two or three steps of a walk: a bout needs some more (`least`).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Peak(NamedTuple):
@@ -20,17 +28,25 @@ class Peak(NamedTuple):
     confidence: float
 
 
+FIRST_REACH_S = (0.3, 1.2)
+"""How long before the first strong step of a walk its weak one may lie: one step of a hurried or of a slow start."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """When a bout begins and ends.
 
     on, off: a bout is confirmed when the walking probability reaches `on` and over when it falls below `off`.
     backfill_s: how old a step may be, counted from the newest frame, when it is released.
+    first: what the step probability of a bout's first step must reach; None: what every step must.
+    least: how many strong steps must wait before a bout is confirmed.
     """
 
     on: float
     off: float
     backfill_s: float
+    first: float | None = None
+    least: int = 0
 
 
 class BoutGate:
@@ -44,19 +60,36 @@ class BoutGate:
         """Forget the bout and what waited: a new segment starts."""
         self.walking = False
         self._held: deque[Peak] = deque()
+        self._weak: deque[Peak] = deque()
 
-    def push(self, peaks: list[Peak], walking: float, newest_s: float) -> tuple[list[Peak], list[Peak]]:
+    def push(
+        self, peaks: list[Peak], walking: float, newest_s: float, weak: Sequence[Peak] = ()
+    ) -> tuple[list[Peak], list[Peak]]:
         """Return (steps released after a wait, steps that pass at once).
 
-        peaks: found in this hop; walking: its probability; newest_s: instant of its newest frame.
+        peaks: found in this hop; walking: its probability; newest_s: instant of its newest frame; weak: maxima that
+        could only be the first step of a walk.
         """
-        before = self.walking
-        self.walking = walking >= (self._gate.off if before else self._gate.on)
-        while self._held and self._held[0].time_s < newest_s - self._gate.backfill_s:
-            self._held.popleft()
+        if self.walking and walking >= self._gate.off:
+            return [], peaks
+        # A bout ends and another one begins in different hops: `off` is at most `on`.
+        self._held.extend(peaks)
+        self._weak.extend(weak)
+        for waiting in (self._held, self._weak):
+            while waiting and waiting[0].time_s < newest_s - self._gate.backfill_s:
+                waiting.popleft()
+        self.walking = walking >= self._gate.on and len(self._held) >= self._gate.least
         if not self.walking:
-            self._held.extend(peaks)
             return [], []
-        released = [*self._held, *(peaks if not before else [])]
+        released = [*self._first(), *self._held]
         self._held.clear()
-        return released, (peaks if before else [])
+        self._weak.clear()
+        return released, []
+
+    def _first(self) -> list[Peak]:
+        """Return the last weak step within reach before the first one that waits, if there is one."""
+        if not self._held:
+            return []
+        nearest_s, farthest_s = FIRST_REACH_S
+        near = [peak for peak in self._weak if nearest_s <= self._held[0].time_s - peak.time_s <= farthest_s]
+        return near[-1:]

@@ -3,8 +3,10 @@
 A FIFO tells how many samples there are, not when they were taken, and the sensor's own oscillator is off by per cents.
 Rules of this module:
 1. The newest of the samples counted by a read was taken within one period before that read: a fact, and a hard bound.
-2. Inside that bound, an exponentially decayed regression of read time on sample count finds rate and phase (as Klipper
-   does); the nominal rate is its prior, so that the first second is already sane.
+2. An exponentially decayed regression of read time on sample count finds the rate (as Klipper does); the nominal rate
+   is its prior, so that the first second is already sane. The bounds of all reads of the last seconds, carried along by
+   that rate, leave a narrow interval for the newest sample; its middle is taken. That is off by a period over the
+   number of reads, where the mean of the regression is off by a period over its root: four reads a second suffice.
 3. A read that took more than twice the best one says little about when it counted: it is not used for the regression.
 4. Times are uniform within a block and never step back; corrections are slewed.
 """
@@ -12,6 +14,7 @@ Rules of this module:
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +22,9 @@ import numpy as np
 if TYPE_CHECKING:
     from edge.types import TimeArray
 
-MEMORY_S = 10.0
-"""Time constant of the regression: long against wake-up jitter, short against the drift of a warming oscillator."""
+MEMORY_S = 8.0
+"""Time constant of the regression, and how long a bound is kept: long against wake-up jitter, short against the drift
+of a warming oscillator."""
 
 PRIOR_RATE_SD = 0.03
 """How far off the nominal rate is expected to be: the data sheets say a few per cent."""
@@ -39,9 +43,13 @@ class SampleClock:
     """
 
     def __init__(self, nominal_hz: float, *, tolerance: float = 0.07) -> None:
+        self._last_s = -math.inf
+        self.retune(nominal_hz, tolerance=tolerance)
+
+    def retune(self, nominal_hz: float, *, tolerance: float = 0.07) -> None:
+        """Start a new segment with another sensor, or the same one set up anew; times still never step back."""
         self._nominal_s = 1.0 / nominal_hz
         self._tolerance = tolerance
-        self._last_s = -math.inf
         self._best_read_s = math.inf
         self.reset()
 
@@ -51,6 +59,7 @@ class SampleClock:
         self._running = False
         self._count = 0
         self._weight = self._mean_count = self._mean_s = self._var = self._cov = 0.0
+        self._reads: deque[tuple[int, float, float]] = deque()
 
     @property
     def rate_hz(self) -> float:
@@ -67,8 +76,9 @@ class SampleClock:
         self._count += samples
         if self._is_prompt(read_s):
             self._learn(samples, counted_s)
+            self._remember(counted_s, read_s)
         earliest_s = counted_s - read_s - self._period_s * (1.0 + self._tolerance)
-        newest_s = min(max(self._predict(counted_s), earliest_s), counted_s)
+        newest_s = min(max(self._predict(counted_s, read_s), earliest_s), counted_s)
         times = self._spread(samples, newest_s)
         self._running = True
         self._last_s = float(times[-1])
@@ -94,11 +104,19 @@ class SampleClock:
         slowest_s, fastest_s = self._nominal_s / (1.0 - self._tolerance), self._nominal_s / (1.0 + self._tolerance)
         self._period_s = min(max(period_s, fastest_s), slowest_s)
 
-    def _predict(self, counted_s: float) -> float:
-        """Time of the newest sample by the regression line; half a period is the mean wait between sample and read."""
-        if self._weight == 0.0:
-            return counted_s - self._period_s / 2
-        return self._mean_s - self._period_s / 2 + self._period_s * (self._count - self._mean_count)
+    def _remember(self, counted_s: float, read_s: float) -> None:
+        self._reads.append((self._count, counted_s, read_s))
+        while self._reads[0][1] < counted_s - MEMORY_S:
+            self._reads.popleft()
+
+    def _predict(self, counted_s: float, read_s: float) -> float:
+        """Time of the newest sample: the middle of what the reads of the last seconds leave possible."""
+        latest_s, earliest_s = counted_s, counted_s - read_s - self._period_s
+        for count, then_s, took_s in self._reads:
+            moved_s = then_s + self._period_s * (self._count - count)
+            latest_s = min(latest_s, moved_s)
+            earliest_s = max(earliest_s, moved_s - took_s - self._period_s)
+        return (earliest_s + latest_s) / 2
 
     def _spread(self, samples: int, newest_s: float) -> TimeArray:
         """Uniform times that end near `newest_s` and go on from the last emitted one."""

@@ -46,8 +46,12 @@ from edge.rules import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-SENSOR_TYPES = ("auto", "mpu6050", "mpu6500", "mpu9250", "mpu9255", "replay")
-# The four MPU names are accepted alike: boards sold as one carry another, and WHO_AM_I tells which.
+SENSOR_TYPES = (
+    "auto", "mpu6050", "mpu6500", "mpu9250", "mpu9255", "icm42688", "icm20948", "bmi160", "bmi270", "lsm6ds3",
+    "lsm6dsox", "ism330dhcx", "lsm9ds1", "replay",
+)  # fmt: skip
+# Names of one family are accepted alike: boards sold as one part carry another, and WHO_AM_I tells which.
+SENSOR_ADDRESSES = (0x68, 0x69, 0x6A, 0x6B)
 ENV_PREFIX = "FOOTFALL__"
 _PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 _MAX_FILE_CHARACTERS = 1_000_000
@@ -81,14 +85,26 @@ class Sensor:
     """Where the samples come from."""
 
     type: str = key("auto", Choice(SENSOR_TYPES), f"{', '.join(SENSOR_TYPES)}; auto asks the chip who it is")
+    backend: str = key(
+        "i2c", Choice(("i2c", "iio")), "i2c; iio: the kernel's own driver and its buffer, where the INT pin is wired"
+    )
     bus: int | Path = key(1, Bus(), "I2C bus: a number (1 is /dev/i2c-1) or the path of a device node")
     address: int | None = key(
-        None, Optional(Address((0x68, 0x69)), "both are tried"), "0x68, or 0x69 with AD0 high; null = try both"
+        None,
+        Optional(Address(SENSOR_ADDRESSES), "all are tried"),
+        "0x68 or 0x69 (InvenSense, Bosch), 0x6a or 0x6b (ST); null = try all that fit",
     )
     accept_unknown_id: bool = key(
-        False, Flag(), "use a chip that answers with an unknown WHO_AM_I as if it were an MPU-6050 (some clones)"
+        False,
+        Flag(),
+        "use a chip with an unknown WHO_AM_I (a clone) as if it were the one in type; auto: an MPU-6050",
     )
     sampling_rate_hz: float = key(100, Number(20, 200), "samples per second; the nearest rate the chip has is taken")
+    firmware: Path | None = key(
+        None,
+        Optional(FilePath(must_exist=True), "where the kernel keeps firmware"),
+        "of a BMI270: its 8 kB configuration; null = /lib/firmware/bmi270-init-data.fw",
+    )
     recording: Path | None = key(
         None, Optional(FilePath(must_exist=True), "none"), "the file that type replay plays (.npz, .csv, .csv.gz)"
     )

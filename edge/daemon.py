@@ -10,6 +10,8 @@ import socket
 import time
 from collections import deque
 from contextlib import ExitStack
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from edge import __version__
@@ -18,6 +20,7 @@ from edge.classifier import StepClassifier
 from edge.errors import OutboxError
 from edge.health import Health
 from edge.imu import open_imu
+from edge.imu_watch import SensorWatch
 from edge.outbox import Outbox
 from edge.payloads import DeviceInfo
 from edge.pipeline import Pipeline, detect
@@ -25,19 +28,18 @@ from edge.publisher import Publisher
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable
 
     from edge.config import Config, Sensor
     from edge.imu import Imu
-    from edge.payloads import Quality
-    from edge.types import StepEvent
+    from edge.types import SampleBatch, StepEvent
 
 log = logging.getLogger("footfall")
 
-SENSOR_SILENT_S = 2.0
-"""No sample for so long: the sensor is gone as far as anyone who reads the count is concerned."""
 CLOSE_TIMEOUT_S = 5.0
 STORE_RETRY_S = 1.0
+STORE_AT_ONCE = 256
+"""Most steps in one transaction: a turn of the pipeline has a few, a disk that was full for hours many."""
 MAX_WAITING = 100_000
 """Steps held in memory while the disk is full: about 20 MB, a day of walking without a pause."""
 
@@ -49,11 +51,18 @@ def command(arguments: Namespace) -> int:
     return run(config)
 
 
-def run(config: Config, *, open_source: Callable[[Sensor], Imu] = open_imu) -> int:
+def run(
+    config: Config,
+    *,
+    open_source: Callable[[Sensor], Imu] = partial(open_imu, wait=True),  # noqa: B008  it holds nothing
+    clock: Callable[[], float] = time.monotonic,
+    wall_clock: Callable[[], float] = time.time,
+) -> int:
     """Count steps until SIGTERM, SIGINT or the end of a recording; returns 0.
 
-    open_source: how the sensor is opened, replaced where there is no bus. Raises FootfallError for a model, sensor or
-    outbox that cannot be used; a missing broker is no error.
+    open_source: how the sensor is opened, replaced where there is no bus; clock: that of its samples; wall_clock: the
+    date. Raises FootfallError for a model, recording or outbox that cannot be used. A missing broker is no error, nor
+    is a missing bus or sensor: they are waited for.
     """
     # The model first: without it nothing else is worth starting, and it touches no hardware.
     health = Health(os.environ)
@@ -63,32 +72,41 @@ def run(config: Config, *, open_source: Callable[[Sensor], Imu] = open_imu) -> i
         stack.callback(imu.close)
         outbox = Outbox(config.outbox.path, max_age_h=config.outbox.max_age_h, max_bytes=config.outbox.max_bytes)
         stack.callback(outbox.close)
-        health.sensor_counters = lambda: totals(imu.counters())
         publisher = Publisher(config, describe(config, classifier, imu, outbox), health)
+        watch = SensorWatch(imu, publisher, health, lambda: describe(config, classifier, imu, outbox))
         publisher.start()
         stack.callback(publisher.close, outbox, timeout_s=CLOSE_TIMEOUT_S)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: imu.close())
-        health.systemd.ready(f"counting steps from {imu.name}")
-        log.info("counting steps from %s at %g Hz, %d so far", imu.name, imu.sampling_rate_hz, outbox.total)
-        count_steps(imu, Pipeline(classifier, source_rate_hz=imu.sampling_rate_hz), outbox, publisher, health)
+        health.systemd.ready(watch.sentence(imu.status()))
+        log.info("ready with %s at %g Hz, %d steps so far", imu.name, imu.sampling_rate_hz, outbox.total)
+        pipeline = Pipeline(classifier, source_rate_hz=imu.sampling_rate_hz)
+        count_steps(detect(imu, pipeline), outbox, publisher, watch, clock=clock, wall_clock=wall_clock)
         health.systemd.stopping()
         log.info("stopping: %d steps in this run, %d in all", outbox.seq, outbox.total)
     return 0
 
 
-def count_steps(imu: Imu, pipeline: Pipeline, outbox: Outbox, publisher: Publisher, health: Health) -> None:
+def count_steps(
+    detected: Iterable[tuple[SampleBatch | None, list[StepEvent]]],
+    outbox: Outbox,
+    publisher: Publisher,
+    watch: SensorWatch,
+    *,
+    clock: Callable[[], float],
+    wall_clock: Callable[[], float],
+) -> None:
     """Everything the daemon does once it runs: each step is durable before it is offered to the broker."""
-    heard_s = time.monotonic()
+    heard_s = clock()
     shelf = Shelf(outbox)
-    for batch, steps in detect(imu, pipeline):
-        now_s = time.monotonic()
+    for batch, steps in detected:
+        now_s = clock()
         heard_s = now_s if batch is None or len(batch.time_s) else heard_s
-        shelf.store([(step, time.time() - (now_s - step.time_s)) for step in steps])
+        shelf.store([(step, wall_clock() - (now_s - step.time_s)) for step in steps])
+        watch.turn(now_s - heard_s, is_storing=not shelf.waiting)
         publisher.observe(batch)
-        publisher.quality = quality(now_s - heard_s, is_storing=not shelf.waiting)
         drain(publisher, outbox)
-        health.beat()
+        watch.beat()
     if shelf.waiting or shelf.dropped:
         log.error("%d steps could not be stored: free some disk space", len(shelf.waiting) + shelf.dropped)
 
@@ -120,8 +138,10 @@ class Shelf:
             return
         try:
             while self.waiting:
-                self._outbox.append(*self.waiting[0])
-                self.waiting.popleft()
+                group = list(islice(self.waiting, STORE_AT_ONCE))
+                self._outbox.append_all(group)
+                for _ in group:
+                    self.waiting.popleft()
         except OutboxError as error:
             if not error.transient:
                 raise
@@ -134,21 +154,6 @@ class Shelf:
         else:
             if had_waiting:
                 log.info("the outbox takes steps again")
-
-
-def quality(silent_s: float, *, is_storing: bool = True) -> Quality:
-    """Return what the count is worth when the sensor has been silent for so long."""
-    if silent_s > SENSOR_SILENT_S:
-        return "no_sensor"
-    return "ok" if is_storing else "degraded"
-
-
-def totals(counters: Mapping[str, int]) -> dict[str, int]:
-    """Sum a source's own counters up to the two that every source has."""
-    return {
-        "samples_dropped": counters.get("gap_samples", 0),
-        "bus_errors": counters.get("bad_register", 0) + counters.get("bad_transfer", 0),
-    }
 
 
 def describe(config: Config, classifier: StepClassifier, imu: Imu, outbox: Outbox) -> DeviceInfo:

@@ -40,6 +40,7 @@ class StepDetector:
         self._threshold = threshold
         self._refractory_s = refractory_s
         self._gate = None if gate is None else BoutGate(gate)
+        self._weakest = threshold if gate is None or gate.first is None else min(gate.first, threshold)
         self.reset()
 
     def reset(self) -> None:
@@ -55,28 +56,33 @@ class StepDetector:
 
         walking: probability that somebody walks; needed if there is a gate.
         """
-        peaks = self._peaks(window.time_s - self._lookahead_s, probability.tolist())
+        peaks, weak = self._peaks(window.time_s - self._lookahead_s, probability.tolist())
         held: list[Peak] = []
         if self._gate is not None:
-            held, peaks = self._gate.push(peaks, 0.0 if walking is None else walking, window.time_s)
+            held, peaks = self._gate.push(peaks, 0.0 if walking is None else walking, window.time_s, weak)
         for peak in held:
             yield self._event(peak, window.known_s, backfilled=True)
         for peak in peaks:
             yield self._event(peak, window.known_s, backfilled=False)
 
-    def _peaks(self, newest_s: float, values: list[float]) -> list[Peak]:
-        found = []
+    def _peaks(self, newest_s: float, values: list[float]) -> tuple[list[Peak], list[Peak]]:
+        """Return the maxima that reach the threshold, and those that reach only what a first step must."""
+        found, weak = [], []
         for index, after in enumerate(values):
             before, middle = self._before, self._middle
             self._before, self._middle = middle, after
-            if middle < self._threshold or middle < before or middle <= after:
+            if middle < self._weakest or middle < before or middle <= after:
                 continue
             middle_s = newest_s - (len(values) - index) * self._period_s
             time_s = middle_s + _vertex(before, middle, after) * self._period_s
-            if time_s - self._last_s >= self._refractory_s:
-                self._last_s = time_s
-                found.append(Peak(time_s, middle))
-        return found
+            if time_s - self._last_s < self._refractory_s:
+                continue
+            if middle < self._threshold:
+                weak.append(Peak(time_s, middle))
+                continue
+            self._last_s = time_s
+            found.append(Peak(time_s, middle))
+        return found, weak
 
     def _event(self, peak: Peak, known_s: float, *, backfilled: bool) -> StepEvent:
         if self._steps_s and peak.time_s - self._steps_s[-1] > MAX_STEP_INTERVAL_S:

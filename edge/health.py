@@ -22,6 +22,7 @@ class Report(TypedDict):
     inference_p99_ms: float | None
     samples_dropped: int
     bus_errors: int
+    sensor: Mapping[str, object]
     rss_mb: float | None
     cpu_percent: float | None
     soc_temperature_c: float | None
@@ -102,7 +103,7 @@ class Health:
     """Everything the health topic reports, and the watchdog. Used by the pipeline's thread only.
 
     sensor_counters: called for each report, e.g. the Imu's `counters`; the keys `samples_dropped` and `bus_errors`
-    are published.
+    are published. sensor: called for each report too; what it returns is published as `sensor`.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class Health:
     ) -> None:
         self.systemd = SystemdNotifier(environ, clock=clock)
         self.sensor_counters: Callable[[], Mapping[str, int]] = dict
+        self.sensor: Callable[[], Mapping[str, object]] = dict
         self._inference = LatencyHistogram()
         self._clock, self._cpu_clock = clock, cpu_clock
         self._proc, self._sys = proc, sys
@@ -139,6 +141,7 @@ class Health:
             inference_p99_ms=None if p99_s is None else round(p99_s * 1000.0, 3),
             samples_dropped=counters.get("samples_dropped", 0),
             bus_errors=counters.get("bus_errors", 0),
+            sensor=self.sensor(),
             rss_mb=rss_mb(self._proc),
             cpu_percent=self._cpu_percent(),
             soc_temperature_c=soc_temperature_c(self._sys),

@@ -33,15 +33,14 @@ def discovery_topic(device_id: str) -> str:
 
 def discovery(config: Config, info: DeviceInfo) -> dict[str, Any]:
     """Describe the device and its entities; the event entity only where single steps are published."""
-    identity = f"footfall_{config.device.id}"
+    identity, base = f"footfall_{config.device.id}", config.mqtt.base_topic
     components = {**_counts(), **_diagnostics()}
     if not config.mqtt.batch_s:
         components["step"] = {
-            "platform": "event", "name": "Step", "icon": "mdi:shoe-print", "state_topic": "~/step",
+            "platform": "event", "name": "Step", "icon": "mdi:shoe-print", "state_topic": "step",
             "event_types": ["step"],
         }  # fmt: skip
     return {
-        "~": config.mqtt.base_topic,
         "device": {
             "identifiers": [identity],
             "name": f"Footfall {config.device.id}",
@@ -50,36 +49,38 @@ def discovery(config: Config, info: DeviceInfo) -> dict[str, Any]:
             "sw_version": info.software_version,
         },
         "origin": {"name": "Footfall", "sw_version": info.software_version, "support_url": _SUPPORT_URL},
-        "availability_topic": "~/availability",
+        "availability_topic": f"{base}/availability",
         "qos": 1,
+        # In full: Home Assistant's core refuses the short form with "~" in a message about a device (2025.4.4).
         "components": {
-            name: {**options, "unique_id": f"{identity}_{name}"} for name, options in components.items()
+            name: {**options, "state_topic": f"{base}/{options['state_topic']}", "unique_id": f"{identity}_{name}"}
+            for name, options in components.items()
         },
-    }  # fmt: skip
+    }
 
 
 def _counts() -> dict[str, dict[str, Any]]:
     return {
         "steps": {
-            "platform": "sensor", "name": "Steps", "icon": "mdi:walk", "state_topic": "~/steps",
+            "platform": "sensor", "name": "Steps", "icon": "mdi:walk", "state_topic": "steps",
             "state_class": "total_increasing", "unit_of_measurement": "steps",
         },
         "today": {
-            "platform": "sensor", "name": "Steps today", "icon": "mdi:calendar-today", "state_topic": "~/state",
+            "platform": "sensor", "name": "Steps today", "icon": "mdi:calendar-today", "state_topic": "state",
             "value_template": "{{ value_json.today }}", "state_class": "total_increasing",
             "unit_of_measurement": "steps",
         },
         "cadence": {
-            "platform": "sensor", "name": "Cadence", "icon": "mdi:metronome", "state_topic": "~/state",
+            "platform": "sensor", "name": "Cadence", "icon": "mdi:metronome", "state_topic": "state",
             "value_template": "{{ value_json.cadence_spm | default(0, true) }}", "state_class": "measurement",
             "unit_of_measurement": "steps/min",
         },
         "last_step": {
-            "platform": "sensor", "name": "Last step", "device_class": "timestamp", "state_topic": "~/state",
+            "platform": "sensor", "name": "Last step", "device_class": "timestamp", "state_topic": "state",
             "value_template": "{{ value_json.last_step }}",
         },
         "quality": {
-            "platform": "sensor", "name": "Quality", "device_class": "enum", "state_topic": "~/state",
+            "platform": "sensor", "name": "Quality", "device_class": "enum", "state_topic": "state",
             "value_template": "{{ value_json.quality }}", "options": ["ok", "degraded", "no_sensor"],
             "entity_category": "diagnostic",
         },
@@ -101,13 +102,13 @@ def _diagnostics() -> dict[str, dict[str, Any]]:
     }
     found: dict[str, dict[str, Any]] = {
         name: {
-            "platform": "sensor", "state_topic": "~/health", "value_template": f"{{{{ value_json.{name} }}}}",
+            "platform": "sensor", "state_topic": "health", "value_template": f"{{{{ value_json.{name} }}}}",
             "state_class": "measurement", "entity_category": "diagnostic", **options,
         }
         for name, options in sensors.items()
     }  # fmt: skip
     found["undervoltage"] = {
-        "platform": "binary_sensor", "name": "Undervoltage", "device_class": "problem", "state_topic": "~/health",
+        "platform": "binary_sensor", "name": "Undervoltage", "device_class": "problem", "state_topic": "health",
         "value_template": (
             "{{ 'None' if value_json.undervoltage is none else 'ON' if value_json.undervoltage else 'OFF' }}"
         ),

@@ -31,6 +31,7 @@ DAMAGE = (struct.error, IndexError, UnicodeDecodeError)
 """What walking a file that is no flatbuffer runs into."""
 MAX_WINDOW_SAMPLES = 4096
 MAX_LOOKAHEAD_SAMPLES = 4096
+MAX_LEAST_STEPS = 20
 MAX_BACKFILL_S = 60.0
 
 
@@ -180,7 +181,14 @@ def _build(document: dict[str, Any]) -> Manifest:
 def _gate(entry: Any) -> Gate | None:
     if entry is None:
         return None
-    return Gate(_number(entry["on"]), _number(entry["off"]), _number(entry["backfill_s"]))
+    first = entry.get("first")
+    return Gate(
+        _number(entry["on"]),
+        _number(entry["off"]),
+        _number(entry["backfill_s"]),
+        None if first is None else _number(first),
+        _whole(entry.get("least", 0)),
+    )
 
 
 def _number(value: Any) -> float:
@@ -259,6 +267,8 @@ def _gate_checks(manifest: Manifest) -> tuple[tuple[bool, str, object, str], ...
         (named, "classes", list(manifest.classes), f"with `walking` set, one of them '{WALKING_CLASS}'"),
         (0 < gate.off <= gate.on < 1, "walking", {"on": gate.on, "off": gate.off}, "0 < off <= on < 1"),
         (0 <= gate.backfill_s <= MAX_BACKFILL_S, "walking.backfill_s", gate.backfill_s, f"0 to {MAX_BACKFILL_S:g}"),
+        (gate.first is None or 0 < gate.first < 1, "walking.first", gate.first, "none, or between 0 and 1"),
+        (0 <= gate.least <= MAX_LEAST_STEPS, "walking.least", gate.least, f"0 to {MAX_LEAST_STEPS}"),
     )
 
 

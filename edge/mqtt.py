@@ -57,7 +57,7 @@ class _Attempt:
     abandoned: bool = False
     session: Session | None = None
     index: int = 0
-    refusals: list[tuple[Address, str]] = field(default_factory=list)
+    refusals: list[tuple[Address, RefusedError]] = field(default_factory=list)
 
     def run(self, connect: Callable[[Address], Session]) -> None:
         """Take the first broker that accepts us."""
@@ -69,9 +69,9 @@ class _Attempt:
                 try:
                     self.session = connect(address)
                 except RefusedError as refusal:
-                    self.refusals.append((address, str(refusal)))
+                    self.refusals.append((address, refusal))
                 except Exception as error:  # noqa: BLE001  whatever it is, the device must come back online one day
-                    self.refusals.append((address, f"unexpected {error!r}"))
+                    self.refusals.append((address, RefusedError(f"unexpected {error!r}")))
                 else:
                     break
             if self.abandoned and self.session is not None:
@@ -163,8 +163,8 @@ class Link:
             self._retry()
 
     def _complain(self, attempt: _Attempt, *, then: str) -> None:
-        for address, reason in attempt.refusals:
-            said = self._complaints.log(f"no MQTT broker at {address}: {reason}{then}", key=f"no {address} {reason}")
+        for address, why in attempt.refusals:
+            said = self._complaints.log(f"no MQTT broker at {address}: {why}{then}", key=f"no {address} {why.kind}")
             self._is_news = self._is_news or said
 
     def _open(self, session: Session, index: int) -> None:

@@ -58,7 +58,15 @@ class Address:
 
 
 class RefusedError(Exception):
-    """There is no connection; str() is the reason, with what to do about it."""
+    """There is no connection; str() is the reason, with what to do about it.
+
+    kind: what makes two reasons one trouble. A broker that does not like our certificate says so, and closes; whether
+    its word is read before the connection breaks is chance.
+    """
+
+    def __init__(self, reason: str, kind: str | None = None) -> None:
+        super().__init__(reason)
+        self.kind = kind or reason
 
 
 def addresses(settings: Mqtt) -> list[Address]:
@@ -94,7 +102,7 @@ def open_session(
             raise RefusedError(
                 _REFUSALS.get(session.refusal, f"the broker refuses the connection (reason code {session.refusal})")
             )
-    raise RefusedError(_closed_at_once(settings.tls))
+    raise RefusedError(_closed_at_once(settings.tls), "closed")
 
 
 def _attempt(
@@ -111,13 +119,13 @@ def _attempt(
     try:
         client = _new_client(settings, client_id, will, environ, is_mqtt5=is_mqtt5)
     except (OSError, ValueError) as error:  # ValueError: ssl and paho about a file, a host or a name
-        raise RefusedError(_explained(error)) from error
+        raise refused(error, settings.tls) from error
     session = Session(client, is_mqtt5=is_mqtt5, keepalive_s=settings.keepalive_s, clock=clock)
     try:
         session.connect(address.host, address.port)
     except (OSError, ValueError) as error:
         session.close()
-        raise RefusedError(_explained(error)) from error
+        raise refused(error, settings.tls) from error
     deadline_s = time.monotonic() + CONNACK_TIMEOUT_S
     while not session.accepted and not session.ended:
         if time.monotonic() >= deadline_s:
@@ -127,7 +135,7 @@ def _attempt(
         session.turn()
     if not session.accepted and (alert := re.search(r"\[SSL: (\w+)\]", session.paho_said)):
         session.close()  # with TLS 1.3 the broker judges our certificate after the handshake
-        raise RefusedError(_tls_failure(alert[1]))
+        raise _tls_failure(alert[1], settings.tls)
     return session
 
 
@@ -145,7 +153,7 @@ def _new_client(
     if settings.username is not None:
         client.username_pw_set(settings.username, read_password(settings, environ))
     if settings.tls.ca_file is not None:
-        client.tls_set_context(_tls_context(settings.tls))
+        client.tls_set_context(tls_context(settings.tls))
     return client
 
 
@@ -163,7 +171,7 @@ def read_password(settings: Mqtt, environ: Mapping[str, str]) -> str | None:
     return path.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
 
 
-def _tls_context(tls: Tls) -> ssl.SSLContext:
+def tls_context(tls: Tls) -> ssl.SSLContext:
     """Trust the configured CA alone, check the host name, show our certificate; files are read anew each time."""
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
@@ -193,16 +201,18 @@ def _closed_at_once(tls: Tls) -> str:
     return "it closed the connection at once: does it accept our certificate (mqtt.tls.cert_file), and speak MQTT?"
 
 
-def _explained(error: OSError | ValueError) -> str:
+def refused(error: OSError | ValueError, tls: Tls) -> RefusedError:
     """Say in one line what failed, and where to look."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted ({error.verify_message}): {_remedy(error.verify_code)}"
+        return RefusedError(f"its certificate is not accepted ({error.verify_message}): {_remedy(error.verify_code)}")
+    if isinstance(error, ssl.SSLEOFError | ConnectionResetError | BrokenPipeError) and tls.ca_file is not None:
+        return RefusedError(_closed_at_once(tls), "closed")
     if isinstance(error, ssl.SSLError):
-        return _tls_failure(str(error.reason or error))
+        return _tls_failure(str(error.reason or error), tls)
     if isinstance(error, OSError):
         file = f"{error.filename}: " if error.filename else ""
-        return f"{file}{error.strerror or error}"
-    return str(error)
+        return RefusedError(f"{file}{error.strerror or error}")
+    return RefusedError(str(error))
 
 
 def _remedy(verify_code: int) -> str:
@@ -213,9 +223,11 @@ def _remedy(verify_code: int) -> str:
     return "check mqtt.tls.ca_file and mqtt.host"
 
 
-def _tls_failure(reason: str) -> str:
-    if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
-        return f"it wants another client certificate than ours ({reason}): check mqtt.tls.cert_file and key_file"
-    if "ALERT_HANDSHAKE_FAILURE" in reason:
-        return f"TLS fails ({reason}): does the broker want a client certificate (mqtt.tls.cert_file)?"
-    return f"TLS fails ({reason}): check mqtt.port and mqtt.tls.ca_file"
+def _tls_failure(reason: str, tls: Tls) -> RefusedError:
+    if "ALERT" not in reason or not ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason or "HANDSHAKE" in reason):
+        return RefusedError(f"TLS fails ({reason}): check mqtt.port and mqtt.tls.ca_file")
+    if tls.cert_file is None:
+        return RefusedError(f"it wants a client certificate (mqtt.tls.cert_file; {reason})", "closed")
+    return RefusedError(
+        f"it wants another client certificate than ours ({reason}): check mqtt.tls.cert_file and key_file", "closed"
+    )

@@ -85,7 +85,7 @@ class Session:
         self.paho_said = ""  # its last error while it connected: paho logs what the socket and TLS say, and drops it
         self.is_mqtt5 = is_mqtt5
         self._client, self._keepalive_s, self._clock = client, keepalive_s, clock
-        self._heard_s = clock()
+        self._turned_s, self._silent_s = clock(), 0.0
         self._subscriptions: dict[int, str] = {}
         self._poll = select.poll()
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
@@ -107,7 +107,7 @@ class Session:
         # Several small packets in one turn: Nagle would hold the second back until the first is acknowledged.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._poll.register(sock.fileno(), select.POLLIN)
-        self._heard_s = self._clock()
+        self._turned_s = self._clock()
 
     def publish(
         self, topic: str, payload: bytes, *, retain: bool, qos: int = 1, correlation: bytes | None = None
@@ -140,15 +140,22 @@ class Session:
         for _ in range(_READS_PER_TURN):
             if self.ended or not self._is_readable():
                 break
-            self._heard_s = self._clock()
+            self._silent_s = 0.0
             self._guarded(self._client.loop_read)
         if self.ended:
             return
         if self._client.want_write():
             self._guarded(self._client.loop_write)
         self._guarded(self._client.loop_misc)
-        if not self.ended and self._clock() - self._heard_s > _SILENCE * self._keepalive_s:
+        if not self.ended and self._silence_s() > _SILENCE * self._keepalive_s:
             self.abort(f"it has been silent for {_SILENCE * self._keepalive_s:.0f} s")
+
+    def _silence_s(self) -> float:
+        """Count how long nothing has come; time in which we did not listen is not the broker's silence."""
+        now_s = self._clock()
+        self._silent_s += min(now_s - self._turned_s, self._keepalive_s / 4.0)
+        self._turned_s = now_s
+        return self._silent_s
 
     def wait(self, timeout_s: float) -> None:
         """Sleep until something has come, at most timeout_s."""

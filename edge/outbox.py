@@ -1,9 +1,9 @@
 """The outbox: steps wait here, on disk, until the broker has acknowledged them.
 
-A step, its sequence number, the lifetime total and today's count are one SQLite transaction. It is on the disk when
-`append` returns: WAL with synchronous=FULL costs one fsync a step, without which a power cut takes the last steps and
-the total goes down. Deleting what was acknowledged runs without fsync: all that a power cut can do there is make us
-send a step again, and receivers drop repeats.
+Steps, their sequence numbers, the lifetime total and today's count are one SQLite transaction. They are on the disk
+when `append_all` returns: WAL with synchronous=FULL costs one fsync a turn of the pipeline, without which a power cut
+takes the last steps and the total goes down. Deleting what was acknowledged runs without fsync: all that a power cut
+can do there is make us send a step again, and receivers drop repeats.
 
 Threading: one connection, opened, used and closed by one thread, the pipeline's (sqlite3 enforces it).
 """
@@ -14,19 +14,21 @@ import contextlib
 import logging
 import math
 import re
-import shutil
 import sqlite3
 import time
 import uuid
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from edge import outbox_file
-from edge.outbox_file import TOTAL, beside, explained
+from edge import outbox_file, outbox_start
+from edge.outbox_file import beside, explained
+from edge.outbox_rescue import DROPPED, OLDEST, TOTAL
+from edge.outbox_start import meta, set_meta
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from edge.types import StepEvent
@@ -79,11 +81,11 @@ class Outbox:
         self._closed = False
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db, shown = outbox_file.open_file(path)
+            start = outbox_start.open_outbox(path)
+            self._db, self._total = start.db, start.total
             self._files = self._identities()
-            self._total = self._restored_total(shown)
-            self._dropped = self._meta("dropped") or 0
-            last_ts_ms = self._meta("last_ts_ms")
+            self._dropped = meta(self._db, DROPPED) or 0
+            last_ts_ms = meta(self._db, "last_ts_ms")
             self._last_ts_ms = last_ts_ms if _is_time(last_ts_ms) else None
             self._depth = self._count_rows()
             self._drop_impossible()
@@ -119,36 +121,52 @@ class Outbox:
         return self._last_ts_ms
 
     def append(self, event: StepEvent, wall_time_s: float) -> OutboxRow:
-        """Store a step that happened at `wall_time_s` (epoch seconds); on the disk when this returns.
+        """Store a step that happened at `wall_time_s` (epoch seconds); as append_all."""
+        return self.append_all([(event, wall_time_s)])[0]
 
-        After an OutboxError nothing of the step is stored; if it is transient, append may be called again with it.
+    def append_all(self, steps: Sequence[tuple[StepEvent, float]]) -> list[OutboxRow]:
+        """Store steps, each with its wall time (epoch seconds), in one transaction; on the disk when this returns.
+
+        All of them or none: after an OutboxError nothing is stored; if it is transient, the same call may be repeated.
         """
-        row = OutboxRow(
-            total=self._total + 1,
-            boot_id=self.boot_id,
-            seq=self.seq + 1,
-            ts_ms=round(wall_time_s * 1000.0),
-            stored_s=self._clock(),
-            confidence=event.confidence,
-            cadence_spm=event.cadence_spm,
-        )
+        if not steps:
+            return []
+        rows = self._named(steps)
+        last, wall_time_s = rows[-1], steps[-1][1]
         with self._transaction(durable=True):
-            self._db.execute(
+            self._db.executemany(
                 "INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (row.total, row.boot_id, row.seq, row.ts_ms, row.stored_s, row.confidence, row.cadence_spm),
+                [(r.total, r.boot_id, r.seq, r.ts_ms, r.stored_s, r.confidence, r.cadence_spm) for r in rows],
             )
             # A row for each date: a clock that steps across midnight and back does not cost a day its count.
-            self._db.execute(
-                "INSERT INTO day VALUES (?, 1) ON CONFLICT (date) DO UPDATE SET steps = steps + 1",
-                (_local_date(wall_time_s),),
+            self._db.executemany(
+                "INSERT INTO day VALUES (?, ?) ON CONFLICT (date) DO UPDATE SET steps = steps + ?2",
+                list(Counter(_local_date(wall_s) for _, wall_s in steps).items()),
             )
-            self._set_meta(TOTAL, f"{row.total:012d}")
-            self._set_meta("last_ts_ms", str(row.ts_ms))
+            set_meta(self._db, TOTAL, last.total)
+            set_meta(self._db, "last_ts_ms", last.ts_ms)
             dropped = self._drop_beyond_bounds(wall_time_s)
-        self._last, self._total, self._last_ts_ms = row, row.total, row.ts_ms
-        self._depth += 1 - dropped
+            self._note_oldest()
+        self._last, self._total, self._last_ts_ms = last, last.total, last.ts_ms
+        self._depth += len(rows) - dropped
         self._dropped += dropped
-        return row
+        return rows
+
+    def _named(self, steps: Sequence[tuple[StepEvent, float]]) -> list[OutboxRow]:
+        """Give the steps their place in the queue and their name."""
+        now_s = self._clock()
+        return [
+            OutboxRow(
+                total=self._total + number,
+                boot_id=self.boot_id,
+                seq=self.seq + number,
+                ts_ms=round(wall_time_s * 1000.0),
+                stored_s=now_s,
+                confidence=event.confidence,
+                cadence_spm=event.cadence_spm,
+            )
+            for number, (event, wall_time_s) in enumerate(steps, start=1)
+        ]
 
     def pending(self, limit: int, *, after: int = 0) -> list[OutboxRow]:
         """Return the oldest rows, in order, at most `limit`, whose total is greater than `after`.
@@ -172,6 +190,8 @@ class Outbox:
         with self._transaction(durable=False):
             for row in rows:
                 removed += self._db.execute("DELETE FROM step WHERE total = ?", (row.total,)).rowcount
+            if removed > 1:  # a single one is noted with the next step, which changes that page anyway
+                self._note_oldest()
         self._depth -= removed
 
     def today(self, wall_time_s: float) -> int:
@@ -225,8 +245,13 @@ class Outbox:
                 break
             dropped += rows
         if dropped:
-            self._set_meta("dropped", str(self._dropped + dropped))
+            set_meta(self._db, DROPPED, self._dropped + dropped)
         return dropped
+
+    def _note_oldest(self) -> None:
+        """Keep where the queue begins: after damage it tells which steps waited, and so how many are missing."""
+        oldest = self._db.execute("SELECT min(total) FROM step").fetchone()[0]
+        set_meta(self._db, OLDEST, self._total + 1 if oldest is None else oldest)
 
     def _delete_oldest(self, condition: str, *values: object) -> int:
         """Delete from the front of the queue for as long as whole batches meet the condition; return how many."""
@@ -247,7 +272,7 @@ class Outbox:
         with self._transaction(durable=False):
             for total in totals:
                 self._db.execute("DELETE FROM step WHERE total = ?", (total,))
-            self._set_meta("dropped", str(self._dropped + len(totals)))
+            set_meta(self._db, DROPPED, self._dropped + len(totals))
         self._depth -= len(totals)
         self._dropped += len(totals)
         log.error(
@@ -261,37 +286,6 @@ class Outbox:
         ]
         if ahead:
             self._drop_unreadable(ahead)
-
-    def _restored_total(self, shown: int) -> int:
-        """Return the lifetime total; where the file says less than its own bytes show, raise it to that.
-
-        The count may be lost where it is kept, in a spoilt page or in a log that SQLite could not read to its end; the
-        days and the rows are witnesses of their own, and agree where neither is spoilt.
-        """
-        stored = self._meta(TOTAL)
-        rows, days = (
-            int(self._db.execute(question).fetchone()[0] or 0)
-            for question in ("SELECT max(total) FROM step", "SELECT sum(steps) FROM day")
-        )
-        total = max(stored or 0, shown, min(rows, days) if stored is not None else days)
-        if stored == total:
-            return total
-        kept = ""
-        if total - (stored or 0) > 1:  # a single one was being written when the power went: no damage
-            kept = f"; SQLite's log is kept as {self._copy_log()}"
-        log.warning(
-            "outbox %s: the lifetime total was %s and has been %d: raised, but steps that waited may be lost%s",
-            self.path, stored, total, kept,
-        )  # fmt: skip
-        with self._transaction(durable=True):
-            self._set_meta(TOTAL, f"{total:012d}")
-        return total
-
-    def _copy_log(self) -> str:
-        log_file = beside(self.path, "-wal")
-        if not log_file.exists():
-            return "nothing, there is none"
-        return str(shutil.copyfile(log_file, beside(outbox_file.free_aside(self.path), "-wal")))
 
     def _identities(self) -> list[tuple[int, int] | None]:
         return [outbox_file.identity(beside(self.path, suffix)) for suffix in ("", "-wal")]
@@ -323,17 +317,8 @@ class Outbox:
         )
         return int((pages - free) * size)
 
-    def _meta(self, name: str) -> int | None:
-        """Return a number that was kept; None where there is none any more."""
-        found = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        text = str(found[0]) if found else ""
-        return int(text) if re.fullmatch(r"-?[0-9]{1,15}", text) else None
-
     def _count_rows(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM step").fetchone()[0])
-
-    def _set_meta(self, name: str, value: str) -> None:
-        self._db.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = ?2", (name, value))
 
     @contextlib.contextmanager
     def _transaction(self, *, durable: bool) -> Iterator[None]:

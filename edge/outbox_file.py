@@ -1,4 +1,4 @@
-"""The outbox's file: created, checked, moved aside when damaged, and its lifetime total found again in the wreck."""
+"""The outbox's file: created, checked, moved aside when damaged, written anew when it was deleted."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import contextlib
 import errno
 import logging
 import os
-import re
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
+from edge import outbox_rescue
 from edge.errors import OutboxError
+from edge.outbox_rescue import TOTAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,13 +19,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The total is kept as twelve digits right behind its name, so that it can still be read out of the raw bytes of a
-# file that SQLite no longer opens; it only grows, so the largest number found is the newest.
-TOTAL = "lifetime_total"
-_TOTAL_IN_BYTES = re.compile(TOTAL.encode() + rb"(\d{12})")
-_LONGEST_TOTAL = len(TOTAL) + 12
-
 CACHE_KB = 256
+PAGE_BYTES = 512
+"""A step changes four pages, and SQLite writes whole ones: small pages wear out the card less (docs/outbox.md)."""
+LOG_PAGES = 8000
+"""SQLite's log is played into the file when it has grown to so many pages, about 4 MB."""
 _VERSION = 1
 _TABLES = {
     "step": "CREATE TABLE step (\n    total INTEGER PRIMARY KEY, boot_id TEXT NOT NULL, seq INTEGER NOT NULL, "
@@ -34,7 +33,6 @@ _TABLES = {
 }
 _MAGIC = b"SQLite format 3\0"
 _MAX_ASIDE = 10
-_CHUNK_BYTES = 2**20
 
 _REMEDIES = {
     sqlite3.SQLITE_BUSY: "another footfall has it open: stop it first, or set outbox.path",
@@ -45,42 +43,19 @@ _TRANSIENT = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY)
 _TRANSIENT_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
-def open_file(path: Path) -> tuple[sqlite3.Connection, int]:
-    """Open or create the file; return it with the largest lifetime total that it or its log shows anywhere.
-
-    A damaged file is moved aside and its total carried over; one that never was an outbox is left alone.
-    """
-    logged = shown_total(beside(path, "-wal"))  # before SQLite sees it: a log it cannot use, it deletes
-    found = max(logged, shown_total(path))
-    try:
-        if not path.exists():  # but a damaged one: the power went right after it was moved aside
-            found = max(
-                found, *(shown_total(beside(aside, suffix)) for aside in _asides(path) for suffix in ("", "-wal"))
-            )
-        return connect(path, found), found
-    except sqlite3.DatabaseError as error:
-        if not _is_damage(error):
-            raise
-        if not logged and not _was_an_outbox(path):
-            raise OutboxError(f"{path} is no outbox ({error}): set outbox.path to another file") from error
-        damage = error
-    aside = move_aside(path)
-    log.error(
-        "outbox %s is damaged (%s): moved to %s, starting a new one; the lifetime total goes on from %d",
-        path, damage, aside, found,
-    )  # fmt: skip
-    return connect(path, found), found
-
-
 def connect(path: Path, total: int) -> sqlite3.Connection:
     """Open the file; `total` is where an empty one starts to count."""
-    db = sqlite3.connect(path, timeout=1.0, isolation_level=None)
+    # psow=0: an SD card may garble the whole sector that it writes when the power goes. SQLite then fills up the last
+    # sector of every commit, so that no later write touches one that holds a step it has promised.
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?psow=0", uri=True, timeout=1.0, isolation_level=None)
     # A flipped bit may make text that is no UTF-8; such a row is found by its value, not by an exception.
     db.text_factory = lambda content: content.decode(errors="replace")
     try:
         # Exclusive: two daemons on one file would send every step twice, and no shared memory is needed.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        db.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a new file; an old one keeps its own
         db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
         db.execute(f"PRAGMA cache_size = -{CACHE_KB}")  # SQLite's own default would grow to 2 MB over the days
         _prepare(db, path, total)
     except BaseException:
@@ -115,39 +90,16 @@ class _Damaged(sqlite3.DatabaseError):
     """The file is inconsistent, as SQLite's own check or ours found."""
 
 
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
+def is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether an error is about what the file holds, not about the way to it."""
     return isinstance(error, _Damaged) or _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def _was_an_outbox(path: Path) -> bool:
-    """Whether the file shows a database or our total, or nothing but zeros, as a power cut may leave them."""
+def was_an_outbox(path: Path) -> bool:
+    """Whether the file begins as a database, or holds nothing but zeros, as a power cut may leave it."""
     with path.open("rb") as file:
         head = file.read(len(_MAGIC))
-        return head == _MAGIC or _shows_total(path) or not (any(head) or any(map(any, _chunks(path))))
-
-
-def shown_total(path: Path) -> int:
-    """Return the largest lifetime total in the raw bytes of a file; 0 where there is none."""
-    return max(_totals(path), default=0)
-
-
-def _shows_total(path: Path) -> bool:
-    return next(_totals(path), None) is not None
-
-
-def _totals(path: Path) -> Iterator[int]:
-    tail = b""
-    for chunk in _chunks(path):
-        text = tail + chunk
-        yield from (int(digits) for digits in _TOTAL_IN_BYTES.findall(text))
-        tail = text[-_LONGEST_TOTAL:]
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    if path.is_file():
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                yield chunk
+    return head == _MAGIC or outbox_rescue.is_blank(path)
 
 
 def beside(path: Path, suffix: str) -> Path:
@@ -155,14 +107,14 @@ def beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def _asides(path: Path) -> list[Path]:
+def asides(path: Path) -> list[Path]:
     """Return the names for what is moved aside, oldest first; the last one is used again and again."""
     return [beside(path, ".damaged" + (f".{number}" if number else "")) for number in range(_MAX_ASIDE)]
 
 
 def free_aside(path: Path) -> Path:
     """Return the name under which to keep a damaged file: never one that is taken, up to a bound."""
-    names = _asides(path)
+    names = asides(path)
     free = (one for one in names if not one.exists() and not beside(one, "-wal").exists())
     return next(free, names[-1])
 

@@ -35,7 +35,11 @@ class DeviceInfo:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The state topic without its time stamp, so that two states can be compared."""
+    """The state topic without its time stamp, so that two states can be compared.
+
+    hardware_total: steps of the sensor's own pedometer since the daemon started, to be compared with seq; None where
+    it has none.
+    """
 
     total: int
     today: int
@@ -44,6 +48,7 @@ class State:
     seq: int
     boot_id: str
     quality: Quality
+    hardware_total: int | None = None
 
 
 def rfc3339(ms: int) -> str:
@@ -87,6 +92,7 @@ def state(now: State, ts_ms: int) -> bytes:
             "boot_id": now.boot_id,
             "ts": rfc3339(ts_ms),
             "quality": now.quality,
+            "hardware_total": now.hardware_total,
         }
     )
 

@@ -65,7 +65,7 @@ class Pipeline:
             refractory_s=model.refractory_s,
             gate=model.gate,
         )
-        self._source_period_s = 1.0 / source_rate_hz
+        self._source_rate_hz = source_rate_hz
         # What must follow the last sample before its own frame has been looked at from every side, and its bout judged.
         tail_frames = model.lookahead_samples + 2 * model.hop_samples + 1
         self._tail_s = tail_frames / model.sampling_rate_hz + 2 * self._resampler.half_width_s
@@ -75,13 +75,19 @@ class Pipeline:
         self._segment: int | None = None
         self._last: SampleBatch | None = None
 
-    def push(self, batch: SampleBatch) -> Iterator[StepEvent]:
-        """Yield the steps that this batch reveals."""
+    def push(self, batch: SampleBatch, source_rate_hz: float | None = None) -> Iterator[StepEvent]:
+        """Yield the steps that this batch reveals.
+
+        source_rate_hz: the sensor's nominal rate, where another sensor may have taken its place with a new segment.
+        """
         if len(batch.time_s) == 0:
             return
         if batch.segment != self._segment:
             yield from self.finish()
             self._segment = batch.segment
+            if source_rate_hz is not None and source_rate_hz != self._source_rate_hz:
+                self._source_rate_hz = source_rate_hz
+                self._resampler.retune(source_rate_hz)
         self._last = batch
         yield from self._steps(batch)
 
@@ -114,13 +120,13 @@ class Pipeline:
             self._classifier.infer(rest)
 
     def _rest_after(self, batch: SampleBatch) -> SampleBatch:
-        count = max(MIN_SEGMENT_SAMPLES, int(np.ceil(self._tail_s / self._source_period_s)))
-        time_s = batch.time_s[-1] + np.arange(1, count + 1) * self._source_period_s
+        count = max(MIN_SEGMENT_SAMPLES, int(np.ceil(self._tail_s * self._source_rate_hz)))
+        time_s = batch.time_s[-1] + np.arange(1, count + 1) / self._source_rate_hz
         return SampleBatch(time_s, np.repeat(batch.imu[-1:], count, axis=0), segment=batch.segment)
 
 
 def detect(imu: Imu, pipeline: Pipeline) -> Iterator[tuple[SampleBatch | None, list[StepEvent]]]:
     """Yield every batch of a source, live or recorded, with the steps that it reveals; None for those at its end."""
     for batch in imu.batches():
-        yield batch, list(pipeline.push(batch))
+        yield batch, list(pipeline.push(batch, imu.sampling_rate_hz))
     yield None, list(pipeline.finish())

@@ -42,9 +42,9 @@ _NEVER = -float("inf")
 class Publisher:
     """Call start() once, drain() once per turn of the pipeline, close() at the end; all from one thread.
 
-    drain() also keeps the connection alive: it must be called every few seconds, whatever the sensor does. quality may
-    be set at any time. extra_verbs: further commands. No method raises because of the broker or the network;
-    OutboxError passes through.
+    drain() also keeps the connection alive: it must be called every few seconds, whatever the sensor does. quality and
+    hardware_total may be set at any time. extra_verbs: further commands. No method raises because of the broker or the
+    network; OutboxError passes through.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Publisher:
         backoff: Backoff = Backoff(),  # noqa: B008  frozen
     ) -> None:
         self.quality: Quality = "ok"
+        self.hardware_total: int | None = None
         self._base = config.mqtt.base_topic
         self._health_every_s = config.health.interval_s
         self._info, self._health = info, health
@@ -122,7 +123,7 @@ class Publisher:
         self._send_birth(channel)
         self._steps.send(outbox, channel, flush=flush)  # before the total that counts them in
         self._send_replies(channel)
-        if self._clock() >= self._status_from_s:
+        if self._clock() >= self._status_from_s and channel.in_flight < channel.window:
             self._send_status(outbox)
 
     def close(self, outbox: Outbox, *, timeout_s: float = 3.0) -> None:
@@ -234,6 +235,7 @@ class Publisher:
             seq=outbox.seq,
             boot_id=outbox.boot_id,
             quality=self.quality,
+            hardware_total=self.hardware_total,
         )
         if state == self._sent.get("state"):
             return
@@ -254,6 +256,7 @@ class Publisher:
             "outbox_depth": outbox.depth,
             "outbox_oldest_age_s": round(outbox.age_s(oldest[0], wall_s), 1) if oldest else 0.0,
             "outbox_dropped": outbox.dropped,
+            "hardware_total": self.hardware_total,
             "reconnects": self._link.connections - 1,
             "ts": payloads.rfc3339(round(wall_s * 1000.0)),
         }

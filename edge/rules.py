@@ -294,7 +294,7 @@ class Address:
         if isinstance(value, str) and value.lower() in {f"0x{known:x}" for known in self.addresses}:
             raise ValueError("without quotes")
         if isinstance(value, bool) or not isinstance(value, int) or value not in self.addresses:
-            meant = [f"0x{known:x}" for known in self.addresses if value == int(f"{known:x}")]
+            meant = [f"0x{known:x}" for known in self.addresses if str(value).lower() == f"{known:x}"]
             raise ValueError(*meant)
         return value
 

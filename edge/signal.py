@@ -50,6 +50,11 @@ class Resampler:
     def __init__(self, *, sampling_rate_hz: float, source_rate_hz: float, columns: Sequence[int] = (0, 1, 2)) -> None:
         self.sampling_rate_hz = sampling_rate_hz
         self._columns = list(columns)
+        self.retune(source_rate_hz)
+
+    def retune(self, source_rate_hz: float) -> None:
+        """Start a new segment with a source of another nominal rate, e.g. because the sensor was replaced."""
+        sampling_rate_hz = self.sampling_rate_hz
         self._cutoff_hz = min(CUTOFF_PER_RATE * sampling_rate_hz, 0.45 * source_rate_hz)
         self.half_width_s = max(HALF_WIDTH_FRAMES / sampling_rate_hz, MIN_HALF_WIDTH_SAMPLES / source_rate_hz)
         # A fixed number of taps per frame keeps the order of additions, and so the last bit, independent of batching.

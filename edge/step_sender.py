@@ -80,9 +80,12 @@ class StepSender:
 
     def send(self, outbox: Outbox, channel: Channel, *, flush: bool = False) -> None:
         """Offer what the window has room for; flush: do not wait for a batch to be due."""
-        if outbox.total <= self._offered or self._clock() < self._send_from_s:
+        if self._clock() < self._send_from_s:
             return
-        if self._batch_s and not flush and not self._is_due():
+        if outbox.total <= self._offered:
+            self._batch_due_s = None
+            return
+        if (self._batch_s and not flush and not self._is_due()) or not self._has_room(channel):
             return
         batches = 0
         while batches < _BATCHES_PER_TURN and (rows := outbox.pending(BATCH_ROWS, after=self._offered)):
@@ -121,8 +124,7 @@ class StepSender:
 
     def _offer(self, rows: Sequence[OutboxRow], channel: Channel, *, late: bool) -> int:
         """Send as many of the rows as one message holds; return how many, 0 where none can go now."""
-        window = max(1, min(_WINDOW_MESSAGES, channel.window - 2))
-        if self._in_flight >= window:
+        if not self._has_room(channel):
             return 0
         is_batch = late or self._batch_s > 0
         topic = self._batch_topic if is_batch else self._step_topic
@@ -139,6 +141,11 @@ class StepSender:
         self._in_flight += 1
         self._offered = rows[-1].total
         return len(rows)
+
+    def _has_room(self, channel: Channel) -> bool:
+        """Whether one more message may be under way; looked at first, because a hung broker must cost nothing."""
+        ours = max(1, min(_WINDOW_MESSAGES, channel.window - 2))
+        return self._in_flight < ours and channel.in_flight < channel.window
 
     def _done(self, rows: Sequence[OutboxRow], connection: int, *, accepted: bool) -> None:
         """Keep what the broker does not want, and offer it again later: somebody may mend its ACL."""

@@ -128,6 +128,11 @@ class EmulatedBus:
         self._started_s = self.clock()
         self._random.seed(self.seed)
 
+    @property
+    def lock(self) -> threading.Lock:
+        """Held during a transfer: take it to change a device from another thread."""
+        return self._lock
+
     def inject(self, fault: Fault) -> None:
         """Add a fault to the schedule."""
         self._armed.append(_Armed(fault))

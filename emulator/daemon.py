@@ -15,12 +15,13 @@ from edge.imu import open_imu
 from edge.imu.bus import bus_path
 from edge.recording import load
 from emulator.bus import EmulatedBus
+from emulator.chips import CHIPS
 from emulator.inprocess import opener
-from emulator.mpu6050 import Mpu6050
 
 if TYPE_CHECKING:
     from edge.config import Sensor
     from edge.imu import Imu
+    from emulator.chips import EmulatedImu
 
 SETTLE_S = 3.0
 POLL_S = 0.1
@@ -31,14 +32,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m emulator.daemon", description=main.__doc__)
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--recording", required=True)
+    parser.add_argument("--sensor", default="mpu6050", choices=CHIPS)
     options = parser.parse_args()
     config = configuration.load(options.config, os.environ)
     recording = load(options.recording)
-    chip = Mpu6050(recording.imu, recording.sampling_rate_hz)
-    open_bus = opener({bus_path(str(config.sensor.bus)): EmulatedBus({0x68: chip})})
+    part = CHIPS[options.sensor]
+    chip = part.make(recording.imu, recording.sampling_rate_hz)
+    open_bus = opener({bus_path(str(config.sensor.bus)): EmulatedBus(part.devices(chip))})
 
     def open_source(sensor: Sensor) -> Imu:
-        imu = open_imu(sensor, open_bus=open_bus)
+        imu = open_imu(sensor, open_bus=open_bus, wait=True)
         threading.Thread(target=_close_when_finished, args=(chip, imu), daemon=True).start()
         return imu
 
@@ -46,7 +49,7 @@ def main() -> int:
     return daemon.run(config, open_source=open_source)
 
 
-def _close_when_finished(chip: Mpu6050, imu: Imu) -> None:
+def _close_when_finished(chip: EmulatedImu, imu: Imu) -> None:
     done = threading.Event()
     while not chip.finished:
         done.wait(POLL_S)

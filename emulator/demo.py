@@ -43,10 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up_output()
     no_fuse = prepare()  # before numpy: a namespace of one's own must come before its threads
     try:
+        from emulator.chips import CHIPS  # noqa: PLC0415  after prepare(): imports numpy
+
+        if options.sensor not in CHIPS:
+            raise UsageError(f"SENSOR is {options.sensor!r}; allowed: {', '.join(CHIPS)}")
         if options.speed not in ("1", "1.0", "max"):
             raise UsageError(f"SPEED is {options.speed!r}; allowed: 1, or max")
         with tempfile.TemporaryDirectory(prefix="footfall-") as directory:
-            return Demo(Path(directory), _recording(options), options.speed == "max", no_fuse).run()
+            return Demo(Path(directory), _recording(options), options.speed == "max", no_fuse, options.sensor).run()
     except FootfallError as error:
         print(f"make run: {error}", file=sys.stderr)
         return 2
@@ -58,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="footfall-demo", description=__doc__)
     parser.add_argument("--recording", help="a recording to play instead of a simulated walk")
     parser.add_argument("--seconds", help="play only its first seconds")
+    parser.add_argument("--sensor", default="mpu6050", help="the emulated chip, e.g. lsm6dsox (default mpu6050)")
     parser.add_argument("--speed", default="1", help="max: no bus, as fast as it can be read")
     return parser
 
@@ -134,8 +139,13 @@ class Received:
 class Demo:
     """The broker, the subscriber, the emulated sensor and the daemon, and the order in which they come and go."""
 
-    def __init__(self, directory: Path, recording: Recording, at_full_speed: bool, no_fuse: str | None) -> None:
+    def __init__(
+        self, directory: Path, recording: Recording, at_full_speed: bool, no_fuse: str | None, sensor: str = "mpu6050"
+    ) -> None:
+        from emulator.chips import CHIPS  # noqa: PLC0415  after prepare(): imports numpy
+
         self.directory, self.recording, self.at_full_speed, self.no_fuse = directory, recording, at_full_speed, no_fuse
+        self.sensor, self.part = sensor, CHIPS[sensor]
         self.stop = threading.Event()
         self.received = Received(self.stop)
         self.port = _free_port()
@@ -203,8 +213,9 @@ class Demo:
         if self.at_full_speed:
             return "the recording itself, as fast as it can be read (SPEED=max): no I2C bus, stamped as if it ended now"
         if self.no_fuse is not None:
-            return f"an emulated MPU-6050 inside the daemon's process, because {self.no_fuse}"
-        return f"an emulated MPU-6050 at 0x68 on {self.directory}/i2c-1, read by the daemon through smbus2"
+            return f"an emulated {self.part.title} inside the daemon's process, because {self.no_fuse}"
+        where = f"at {self.part.address:#x} on {self.directory}/i2c-1"
+        return f"an emulated {self.part.title} {where}, read by the daemon through smbus2"
 
     def _play(self, stack: ExitStack) -> None:
         recording = self.directory / "recording"
@@ -216,7 +227,7 @@ class Demo:
             sensor = {"type": "replay", "recording": str(recording), "replay_speed": "max"}
             self._until_exit(self._start_daemon(stack, sensor, ["-m", "edge", "run"]))
         elif self.no_fuse is not None:
-            arguments = ["-m", "emulator.daemon", "--recording", str(recording)]
+            arguments = ["-m", "emulator.daemon", "--recording", str(recording), "--sensor", self.sensor]
             self._until_exit(self._start_daemon(stack, self._bus(), arguments))
         else:
             self._over_fuse(stack)
@@ -224,10 +235,9 @@ class Demo:
     def _over_fuse(self, stack: ExitStack) -> None:
         from emulator.bus import EmulatedBus  # noqa: PLC0415  after prepare(): imports numpy
         from emulator.fuse import FuseI2c  # noqa: PLC0415
-        from emulator.mpu6050 import Mpu6050  # noqa: PLC0415
 
-        chip = Mpu6050(self.recording.imu, self.recording.sampling_rate_hz)
-        stack.enter_context(FuseI2c(self.directory / "i2c-1", EmulatedBus({0x68: chip})))
+        chip = self.part.make(self.recording.imu, self.recording.sampling_rate_hz)
+        stack.enter_context(FuseI2c(self.directory / "i2c-1", EmulatedBus(self.part.devices(chip))))
         daemon = self._start_daemon(stack, self._bus(), ["-m", "edge", "run"])
         while not chip.finished and daemon.poll() is None and not self.stop.wait(POLL_S):
             pass
@@ -241,7 +251,8 @@ class Demo:
             raise EmulatorError("the daemon did not stop cleanly; what it said stands above")
 
     def _bus(self) -> dict[str, Any]:
-        return {"type": "mpu6050", "bus": str(self.directory / "i2c-1"), "address": 0x68}
+        kind = "mpu6050" if self.sensor == "mpu6050" else "auto"
+        return {"type": kind, "bus": str(self.directory / "i2c-1"), "address": self.part.address}
 
     def _start_daemon(self, stack: ExitStack, sensor: dict[str, Any], arguments: list[str]) -> subprocess.Popen[str]:
         config = self.directory / "config.yaml"

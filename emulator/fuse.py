@@ -23,7 +23,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from edge.errors import FootfallError
+from edge.errors import FootfallError, UsageError
 from emulator import EmulatorError
 from emulator.bus import EmulatedBus, Fault
 from emulator.i2cdev import I2cDev
@@ -73,6 +73,8 @@ class FuseI2c:
 
     def __init__(self, path: str | Path, bus: EmulatedBus) -> None:
         self.path = Path(path)
+        self.refuse_open: int | None = None
+        """An errno that open() shall give, e.g. EACCES for a user who is not in the group i2c."""
         self._device = I2cDev(bus)
         self._created = False
         self._fd = -1
@@ -183,6 +185,8 @@ class FuseI2c:
         return handlers[opcode]()
 
     def _open(self) -> bytes:
+        if self.refuse_open is not None:
+            raise OSError(self.refuse_open, os.strerror(self.refuse_open))
         self._next_handle += 1
         return struct.pack("=QII", self._next_handle, FOPEN_DIRECT_IO | FOPEN_NONSEEKABLE | FOPEN_STREAM, 0)
 
@@ -226,11 +230,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         prepare()
         from edge.recording import load  # noqa: PLC0415  numpy starts threads; a namespace must come before them
-        from emulator.mpu6050 import Mpu6050  # noqa: PLC0415
+        from emulator.chips import CHIPS  # noqa: PLC0415
 
+        if options.sensor not in CHIPS:
+            raise UsageError(f"--sensor is {options.sensor!r}; allowed: {', '.join(CHIPS)}")
         recording = load(options.recording)
-        chip = Mpu6050(recording.imu, recording.sampling_rate_hz, rate_error=options.rate_error_percent / 100.0)
-        bus = EmulatedBus({options.address: chip})
+        part, rate_error = CHIPS[options.sensor], options.rate_error_percent / 100.0
+        chip = part.make(recording.imu, recording.sampling_rate_hz, rate_error=rate_error)
+        bus = EmulatedBus(part.devices(chip, options.address))
         for fault in options.fault:
             bus.inject(fault)
         with FuseI2c(options.path, bus):
@@ -252,7 +259,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m emulator.fuse", description=main.__doc__)
     parser.add_argument("--path", required=True, help="where the bus appears, e.g. /tmp/i2c-1")
     parser.add_argument("--recording", required=True, help="recording to play, .npz or .csv")
-    parser.add_argument("--address", type=lambda text: int(text, 0), default=0x68, help="of the sensor (default 0x68)")
+    parser.add_argument("--address", type=lambda text: int(text, 0), help="of the sensor (default: its usual one)")
+    parser.add_argument("--sensor", default="mpu6050", help="which chip, e.g. lsm6dsox (default mpu6050)")
     parser.add_argument("--rate-error-percent", type=float, default=0.0, help="how fast the sensor's clock is")
     parser.add_argument("--fault", type=Fault.parse, action="append", default=[], help="kind:start:end[:argument]")
     parser.add_argument("command", nargs="+", help="program to run, after --")

@@ -58,6 +58,12 @@ class InProcessBus(RetryingBus):
         data = bytearray([value]).ljust(34, b"\0")
         smbus_transfer(self._open_bus(), address, is_read=False, command=register, size=SMBUS_BYTE_DATA, data=data)
 
+    def _write_block(self, address: int, register: int, data: bytes) -> None:
+        union = bytearray([len(data), *data]).ljust(34, b"\0")
+        smbus_transfer(
+            self._open_bus(), address, is_read=False, command=register, size=SMBUS_I2C_BLOCK_DATA, data=union
+        )
+
     def _burst(self, address: int, register: int, count: int) -> bytes:
         answer = Message(address, is_read=True, data=bytearray(count))
         self._open_bus().transfer([Message(address, is_read=False, data=bytearray([register])), answer])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -119,7 +120,7 @@ class Subscriber:
         if username is not None:
             self._client.username_pw_set(username, password)
         if ca_file is not None:
-            self._client.tls_set(ca_file)
+            self._client.tls_set_context(ssl.create_default_context(cafile=ca_file))
         self._client.reconnect_delay_set(min_delay=1, max_delay=1)
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()

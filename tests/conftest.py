@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.broker import MOSQUITTO, Broker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# No example database: it would make a failure depend on what ran here before.
-settings.register_profile("footfall", database=None)
+# No example database: it would make a failure depend on what ran here before. No deadlines: the machine may be busy.
+settings.register_profile(
+    "footfall", database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 settings.load_profile("footfall")
 
 ROOT = Path(__file__).resolve().parents[1]

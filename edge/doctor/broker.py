@@ -123,16 +123,16 @@ def _reach(address: Address) -> Finding | None:
 def _certificate(address: Address, settings: Mqtt) -> Finding:
     """Shake hands over TLS as the daemon will, and look at the certificate's last day."""
     # The daemon's own context and words: doctor must not judge by other rules.
-    from edge.mqtt_connect import _explained, _tls_context  # noqa: PLC0415  see check()
+    from edge.mqtt_connect import refused, tls_context  # noqa: PLC0415  see check()
 
     try:
         with (
             socket.create_connection((address.host, address.port), TCP_TIMEOUT_S) as plain,
-            _tls_context(settings.tls).wrap_socket(plain, server_hostname=address.host) as secure,
+            tls_context(settings.tls).wrap_socket(plain, server_hostname=address.host) as secure,
         ):
             end = (secure.getpeercert() or {}).get("notAfter")
     except (OSError, ValueError) as error:
-        reason, advice = _split(_explained(error))
+        reason, advice = _split(str(refused(error, settings.tls)))
         if isinstance(error, (ConnectionError, TimeoutError, ssl.SSLEOFError)):
             reason, advice = f"no TLS there ({reason})", NO_TLS_ADVICE
         return fail(AREA, f"{address}: {reason}", advice)

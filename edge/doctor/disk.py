@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.doctor.finding import Finding, fail, ok, read_text, warn
-from edge.outbox_file import TOTAL, beside
+from edge.outbox_file import beside
+from edge.outbox_rescue import TOTAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,31 +7,38 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from edge.errors import ConfigError, ImuError
-from edge.imu import mpu6050
+from edge.errors import ConfigError
 from edge.imu.bus import SmbusBus, bus_path
 from edge.imu.fifo import FifoImu
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from edge.config import Sensor
     from edge.imu.bus import I2cBus
-    from edge.imu.fifo import Chip
+    from edge.imu.chip import Chip
+    from edge.imu.status import SensorStatus
     from edge.types import SampleBatch
 
 
 class Imu(Protocol):
-    """A source of samples. name: what it is; sampling_rate_hz: its nominal rate."""
+    """A source of samples. name: what it is; sampling_rate_hz: its nominal rate; both change if the sensor does."""
 
     name: str
     sampling_rate_hz: float
+
+    @property
+    def hardware_total(self) -> int | None:
+        """Steps that a pedometer inside the sensor counted since it was opened; None where there is none."""
 
     def batches(self) -> Iterator[SampleBatch]:
         """Blocks of samples as they come, an empty one at least every 0.5 s; ends at close() or the recording's end."""
 
     def counters(self) -> dict[str, int]:
         """Everything that went wrong since it was opened, by name."""
+
+    def status(self) -> SensorStatus:
+        """Return what is known of the sensor now: state, reason, true rate."""
 
     def close(self) -> None:
         """End batches() and release the device; safe in a signal handler; may be called twice."""
@@ -43,18 +50,29 @@ def open_imu(
     open_bus: Callable[[str], I2cBus] = SmbusBus,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    wait: bool = False,
 ) -> Imu:
     """Open the configured sensor and start it.
 
     open_bus: how a bus is opened by its path, the emulator's where there is none; clock, sleep: virtual in tests.
-    Raises ImuError if bus or sensor is not there or answers as something else.
+    Raises ImuError if bus or sensor is not there or answers as something else; with `wait`, as the daemon does, the
+    source looks for it again and again instead, and says in status() what is missing.
     """
     if sensor.type == "replay":
         return _open_replay(sensor)
+    if sensor.backend == "iio":
+        from edge.imu.iio import IioImu, IioSensor  # noqa: PLC0415  most devices have no use for it
+
+        wait_for_hz = sensor.sampling_rate_hz if wait else None
+        return IioImu(lambda: IioSensor(sensor), wait_for_hz=wait_for_hz, clock=clock, sleep=sleep)
     rotation = np.array(sensor.mount_matrix, np.float32)
     straight = np.array_equal(rotation, np.eye(3))
     return FifoImu(
-        lambda: connect(sensor, open_bus, sleep), rotation=None if straight else rotation, clock=clock, sleep=sleep
+        lambda: connect(sensor, open_bus, sleep),
+        rotation=None if straight else rotation,
+        wait_for_hz=sensor.sampling_rate_hz if wait else None,
+        clock=clock,
+        sleep=sleep,
     )
 
 
@@ -64,26 +82,22 @@ def connect(
     sleep: Callable[[float], None] = time.sleep,
 ) -> Chip:
     """Open the bus, find the sensor and identify it, without starting it; ImuError says what is missing."""
-    mpu6050.divider_for(sensor.sampling_rate_hz)
+    from edge.imu import chips  # noqa: PLC0415  replay needs no chip
+    from edge.imu.chips.core import Options  # noqa: PLC0415
+
     bus = open_bus(bus_path(sensor.bus))
-    addresses = mpu6050.ADDRESSES if sensor.address is None else (sensor.address,)
     try:
-        address, part = _find(bus, addresses, accept_unknown_id=sensor.accept_unknown_id)
+        return chips.find(
+            bus,
+            sensor.type,
+            sensor.address,
+            accept_unknown_id=sensor.accept_unknown_id,
+            options=Options(sensor.sampling_rate_hz, sensor.firmware),
+            sleep=sleep,
+        )
     except BaseException:
         bus.close()
         raise
-    return mpu6050.Mpu6050(bus, address, part, sampling_rate_hz=sensor.sampling_rate_hz, sleep=sleep)
-
-
-def _find(bus: I2cBus, addresses: Sequence[int], *, accept_unknown_id: bool) -> tuple[int, mpu6050.Part]:
-    """Return the first address at which a known part answers; if none does, the first refusal is raised."""
-    refusals: list[ImuError] = []
-    for address in addresses:
-        try:
-            return address, mpu6050.probe(bus, address, accept_unknown_id=accept_unknown_id)
-        except ImuError as refusal:
-            refusals.append(refusal)
-    raise refusals[0]
 
 
 def _open_replay(sensor: Sensor) -> Imu:

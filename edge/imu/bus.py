@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from edge.errors import ImuError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from os import PathLike
 
 T = TypeVar("T")
@@ -25,6 +25,7 @@ RETRY_BUDGET_S = 0.1
 """A time-out blocks for a second (i2c-bcm2835): repeating it would starve the pipeline, so retries end after this."""
 
 SMBUS_BLOCK_BYTES = 32
+MAX_MESSAGES = 42  # of one I2C_RDWR ioctl (uapi/linux/i2c-dev.h, I2C_RDWR_IOCTL_MAX_MSGS)
 
 
 class I2cBus(Protocol):
@@ -40,6 +41,12 @@ class I2cBus(Protocol):
 
     def read_burst(self, address: int, register: int, count: int) -> bytes:
         """Read a FIFO port in one transaction. Never retried: a failed burst may have popped bytes."""
+
+    def read_sequence(self, address: int, runs: Sequence[tuple[int, int]]) -> bytes:
+        """Read (register, count) after (register, count), in as few transactions as possible. Never retried."""
+
+    def write_burst(self, address: int, register: int, data: bytes) -> None:
+        """Write 1..32 bytes to a port in one transaction. Never retried: a part may have been taken."""
 
     def close(self) -> None:
         """Release the bus; may be called twice."""
@@ -68,6 +75,14 @@ class RetryingBus(ABC):
         """Read a FIFO port once."""
         return self._burst(address, register, count)
 
+    def read_sequence(self, address: int, runs: Sequence[tuple[int, int]]) -> bytes:
+        """Read one run of registers after the other, once."""
+        return b"".join(self._read(address, register, count) for register, count in runs)
+
+    def write_burst(self, address: int, register: int, data: bytes) -> None:
+        """Write to a port once."""
+        self._write_block(address, register, data)
+
     def _retry(self, operation: Callable[[], T]) -> T:
         started_s = self._clock()
         for wait_s in RETRY_WAITS_S:
@@ -87,6 +102,10 @@ class RetryingBus(ABC):
     @abstractmethod
     def _write(self, address: int, register: int, value: int) -> None:
         """Write a register, once."""
+
+    @abstractmethod
+    def _write_block(self, address: int, register: int, data: bytes) -> None:
+        """Write up to 32 bytes, once."""
 
     @abstractmethod
     def _burst(self, address: int, register: int, count: int) -> bytes:
@@ -125,6 +144,30 @@ class SmbusBus(RetryingBus):
 
     def _write(self, address: int, register: int, value: int) -> None:
         self._smbus.write_byte_data(address, register, value)
+
+    def _write_block(self, address: int, register: int, data: bytes) -> None:
+        self._smbus.write_i2c_block_data(address, register, list(data))
+
+    def read_sequence(self, address: int, runs: Sequence[tuple[int, int]]) -> bytes:
+        """Read many short runs as the messages of few combined transactions."""
+        if not self._has_transfers:
+            return super().read_sequence(address, runs)
+        from smbus2 import i2c_msg  # noqa: PLC0415
+
+        data = bytearray()
+        pairs = MAX_MESSAGES // 2
+        for first in range(0, len(runs), pairs):
+            some = runs[first : first + pairs]
+            answers = [i2c_msg.read(address, count) for _, count in some]
+            messages = [
+                message
+                for (register, _), answer in zip(some, answers, strict=True)
+                for message in (i2c_msg.write(address, [register]), answer)
+            ]
+            self._smbus.i2c_rdwr(*messages)
+            for answer in answers:
+                data += bytes(answer)
+        return bytes(data)
 
     def _burst(self, address: int, register: int, count: int) -> bytes:
         if not self._has_transfers:

@@ -13,17 +13,19 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Int16Array = npt.NDArray[np.int16]
+    Uint8Array = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
     """A run of bits inside one 8-bit register, named as the data sheet names it.
 
-    address: 0..0xFF; mask: the field's bits in place, e.g. 0x18 for bits 4:3.
+    address: 0..0xFF; mask: the field's bits in place, e.g. 0x18 for bits 4:3; bank: where a chip has several.
     """
 
     address: int
     mask: int
+    bank: int = 0
 
     @property
     def shift(self) -> int:
@@ -48,6 +50,16 @@ def combine(settings: Iterable[tuple[Field, int]]) -> dict[int, int]:
     for field, value in settings:
         registers[field.address] = field.put(value, registers.get(field.address, 0))
     return registers
+
+
+def signed(value: int, bits: int) -> int:
+    """Read a number as two's complement of the given width: 0xFF of 8 bits is -1."""
+    return value - (1 << bits) if value >> (bits - 1) & 1 else value
+
+
+def bits_of(values: Uint8Array, field: Field) -> Uint8Array:
+    """Return the field's value from each of an array of register values."""
+    return (values & np.uint8(field.mask)) >> np.uint8(field.shift)
 
 
 def runs(registers: Mapping[int, int]) -> list[tuple[int, bytes]]:

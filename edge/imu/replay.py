@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge.errors import UsageError
+from edge.imu.status import SensorState, SensorStatus
 from edge.recording import Recording, load
 from edge.types import IMU_CHANNELS, BatchFlag, SampleBatch
 
@@ -61,6 +62,7 @@ class ReplayImu:
         self._origin_s = origin_s
         self._now, self._sleep = now, sleep
         self._closed = False
+        self.hardware_total: int | None = None  # a recording has no pedometer
         self._counters = {"gaps": 0, "gap_samples": 0}
 
     def batches(self) -> Iterator[SampleBatch]:
@@ -85,6 +87,10 @@ class ReplayImu:
     def counters(self) -> dict[str, int]:
         """Count the gaps met so far, and the samples that they lack."""
         return dict(self._counters)
+
+    def status(self) -> SensorStatus:
+        """Return that it runs: a recording has no other state."""
+        return SensorStatus(SensorState.RUNNING, self.name, self.sampling_rate_hz)
 
     def close(self) -> None:
         """End batches(), also while it waits; safe in a signal handler."""

@@ -11,7 +11,7 @@ import pytest
 
 from converter.dataset import SAMPLING_RATE_HZ, Track
 from converter.found import Answers, Decision, steps_s
-from converter.operating_point import LOOKAHEAD, OperatingPoint, choose, load_point
+from converter.operating_point import LOOKAHEAD, OperatingPoint, best, choose, load_point, measure
 from converter.shape import HOP_SAMPLES, LOOKAHEADS, LOOKBACKS
 from edge.bouts import Gate
 from tests.converter.conftest import make_track
@@ -62,17 +62,37 @@ def test_the_back_fill_reaches_beyond_the_look_back() -> None:
 
 
 def test_a_day_weighs_missed_ends_of_walks_and_invented_steps() -> None:
-    def wrong(f1: float, error: float, first: float, last: float, false: float) -> float:
-        return OperatingPoint(0.3, 0.24, Gate(0.9, 0.2, 4.0), 5, f1, error, first, last, false).wrong_per_day
+    def wrong(missed: float, invented: float, first: float, last: float, false: float) -> float:
+        gate = Gate(0.9, 0.2, 4.0)
+        return OperatingPoint(0.3, 0.24, gate, 5, 0.99, missed, invented, first, last, false).wrong_per_day
 
-    assert wrong(0.99, 0, 1, 1, 0) == pytest.approx(50)
-    assert wrong(1, 0.01, 1, 1, 0) == pytest.approx(50)
-    assert wrong(1, 0, 0.9, 0.8, 0) == pytest.approx(75)
-    assert wrong(1, 0, 1, 1, 10) == pytest.approx(80)
+    assert wrong(0, 0, 1, 1, 0) == 0
+    assert wrong(0.01, 0, 1, 1, 0) == pytest.approx(45)
+    assert wrong(0, 0.01, 1, 1, 0) == pytest.approx(50)
+    assert wrong(0, 0, 0.9, 0.8, 0) == pytest.approx(75)
+    assert wrong(0, 0, 1, 1, 10) == pytest.approx(80)
+
+
+def test_of_points_alike_the_one_that_invents_least_is_taken() -> None:
+    def point(threshold: float, missed: float) -> OperatingPoint:
+        return OperatingPoint(threshold, 0.24, Gate(0.9, 0.2, 4.0), 5, 0.99, missed, 0.0, 1.0, 1.0, 0.0)
+
+    tried = [point(0.3, 0.0100), point(0.4, 0.0102), point(0.4, 0.0101), point(0.5, 0.0200)]
+    assert best(tried) == tried[2]
+    assert best(tried[:1] + tried[3:]) == tried[0]
+
+
+def test_steps_missed_inside_a_walk_and_steps_invented_are_told_apart() -> None:
+    walk = make_track(walking=True)
+    said = answers(walk, steps=0.7, walking=0.99)
+    said.step[: int(walk.steps_s[0] * SAMPLING_RATE_HZ) + 12] = 0.0  # the first step is not heard
+    gate = Gate(0.9, 0.2, 4.0)
+    heard = measure([walk], [said], 0.4, gate, LOOKBACKS[1])
+    assert (heard.missed_inside, heard.invented, heard.first_step_recall, heard.last_step_recall) == (0, 0, 0, 1)
 
 
 def test_a_point_survives_its_file(tmp_path: Path) -> None:
-    point = OperatingPoint(0.3, 0.24, Gate(0.9, 0.2, 4.0), 5, 0.99, 0.01, 0.9, 0.9, 1.0)
+    point = OperatingPoint(0.3, 0.24, Gate(0.9, 0.2, 4.0, 0.15), 5, 0.99, 0.01, 0.02, 0.9, 0.9, 1.0)
     path = tmp_path / "x.train.json"
     path.write_text(json.dumps({"chosen": asdict(point) | {"wrong_per_day": 1.0}}), encoding="utf-8")
     assert load_point(path) == point

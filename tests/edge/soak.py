@@ -16,6 +16,7 @@ import numpy as np
 from edge import config as configuration
 from edge import daemon
 from edge.health import rss_mb
+from edge.imu.status import SensorState, SensorStatus
 from edge.outbox import Outbox
 from edge.types import SampleBatch
 
@@ -30,6 +31,7 @@ class EndlessWalk:
 
     name = "endless walk"
     sampling_rate_hz = 100.0
+    hardware_total = None
 
     def __init__(self, minute: Path, hours: float) -> None:
         self._imu = np.load(minute)
@@ -49,6 +51,10 @@ class EndlessWalk:
     def counters(self) -> dict[str, int]:
         """Nothing ever goes wrong here."""
         return {}
+
+    def status(self) -> SensorStatus:
+        """Return that it runs: it always does."""
+        return SensorStatus(SensorState.RUNNING, self.name)
 
     def close(self) -> None:
         """Nothing to close."""

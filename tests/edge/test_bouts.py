@@ -54,12 +54,52 @@ def test_a_new_segment_forgets_what_waited() -> None:
     assert gate.push([], 0.95, 0.4) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("weak_s", "released_s"),
+    [
+        ([0.5], [0.5, 1.0, 1.5]),
+        ([0.0, 0.5], [0.5, 1.0, 1.5]),  # only one step can be the first
+        ([0.8], [1.0, 1.5]),  # too close to be a step of its own
+        ([-0.3], [1.0, 1.5]),  # too far to belong to this walk
+        ([1.2], [1.0, 1.5]),  # not the first
+        ([], [1.0, 1.5]),
+    ],
+)
+def test_a_weak_step_right_before_the_first_strong_one_is_the_first(
+    weak_s: list[float], released_s: list[float]
+) -> None:
+    gate = BoutGate(GATE)
+    assert gate.push([Peak(1.0, 0.8), Peak(1.5, 0.8)], 0.0, 1.6, [Peak(time_s, 0.25) for time_s in weak_s]) == ([], [])
+    released, live = gate.push([], 0.95, 1.8)
+    assert [peak.time_s for peak in released] == released_s
+    assert live == []
+
+
+def test_a_bout_needs_its_least_number_of_steps_and_then_releases_all() -> None:
+    gate = BoutGate(Gate(on=0.9, off=0.2, backfill_s=4.0, least=3))
+    assert gate.push([Peak(1.0, 0.8), Peak(1.5, 0.8)], 0.95, 1.6) == ([], [])
+    released, live = gate.push([Peak(2.0, 0.8)], 0.95, 2.1)
+    assert ([peak.time_s for peak in released], live) == ([1.0, 1.5, 2.0], [])
+    assert gate.push([Peak(2.5, 0.8)], 0.5, 2.6) == ([], [Peak(2.5, 0.8)])
+
+
+def test_weak_steps_alone_are_no_walk_and_those_of_an_old_wait_are_forgotten() -> None:
+    gate = BoutGate(GATE)
+    gate.push([], 0.0, 1.0, [Peak(0.9, 0.25)])
+    assert gate.push([], 0.95, 1.2) == ([], [])
+    gate.push([], 0.1, 1.4)
+    gate.push([Peak(1.6, 0.8)], 0.1, 1.8)
+    released, _ = gate.push([], 0.95, 2.0)
+    assert [peak.time_s for peak in released] == [1.6]
+
+
 @given(walking=st.lists(st.floats(0, 1), max_size=60), every=st.integers(1, 4))
 def test_every_step_goes_once_at_most_and_in_order(walking: list[float], every: int) -> None:
     gate = BoutGate(GATE)
     out: list[float] = []
     for hop, probability in enumerate(walking):
         peaks = [Peak(hop * HOP_S, 0.8)] if hop % every == 0 else []
-        released, passed = gate.push(peaks, probability, hop * HOP_S)
+        weak = [Peak(hop * HOP_S + 0.1, 0.3)]
+        released, passed = gate.push(peaks, probability, hop * HOP_S, weak)
         out += [peak.time_s for peak in (*released, *passed)]
     assert out == sorted(set(out))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.clock import SampleClock
-from edge.imu.fifo import drain_interval_s
+from edge.imu.drain import LEARNING_S, drain_interval_s
 
 Times = npt.NDArray[np.float64]
 
@@ -38,7 +38,8 @@ def simulate(rate_error: float, *, duration_s: float = 300.0, seed: int = 1) -> 
     reads: list[Read] = []
     seen, due_s, ended_s = 0, START_S, START_S
     while due_s < START_S + duration_s:
-        due_s += drain_interval_s(NOMINAL_HZ)
+        learning = due_s - START_S < LEARNING_S
+        due_s += drain_interval_s(NOMINAL_HZ * (1.0 + rate_error), learning=learning)
         begun_s = due_s + 0.002 * random.random() + (random.exponential(0.02) if random.random() < 0.05 else 0.0)
         begun_s = max(begun_s, ended_s)
         if 200.0 < begun_s - START_S < 200.6:  # nobody was listening

@@ -44,7 +44,7 @@ def test_the_shipped_file_gives_the_defaults() -> None:
 def test_every_key_of_the_contract_is_in_the_shipped_file() -> None:
     contract = {
         "device": ["id"],
-        "sensor": ["type", "bus", "address", "sampling_rate_hz", "recording", "mount_matrix"],
+        "sensor": ["type", "bus", "address", "sampling_rate_hz", "firmware", "recording", "mount_matrix"],
         "model": ["path"],
         "mqtt": ["host", "port", "base_topic", "username", "password_file", "tls", "home_assistant"],
         "outbox": ["path", "max_age_h", "max_bytes"],
@@ -444,3 +444,33 @@ def test_the_model_is_looked_for_beside_the_file_and_then_where_footfall_is(tmp_
 def test_the_fingerprint_follows_the_settings() -> None:
     prints = {config.load(None, {"FOOTFALL__MQTT__PORT": port}).fingerprint() for port in ("1", "2", "1")}
     assert len(prints) == 2
+
+
+def test_fallback_brokers_are_hosts_with_or_without_a_port(tmp_path: Path) -> None:
+    text = 'mqtt: {fallback_hosts: [b.lan, "c.lan:1884", "::1", "[fe80::1]:1885"]}'
+    loaded = config.load(written(tmp_path, text), {})
+    assert loaded.mqtt.fallback_hosts == (("b.lan", None), ("c.lan", 1884), ("::1", None), ("fe80::1", 1885))
+    loaded = config.load(None, {"FOOTFALL__MQTT__FALLBACK_HOSTS": "[b.lan]"})
+    assert loaded.mqtt.fallback_hosts == (("b.lan", None),)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ("b.lan", ""),
+        ("[1]", "1"),
+        ('["b.lan:0"]', "b.lan:0"),
+        ('["b.lan:99999"]', "b.lan:99999"),
+        ('["mqtt://b"]', "://"),
+    ],
+)
+def test_a_wrong_fallback_broker_is_named(tmp_path: Path, value: str, hint: str) -> None:
+    found = problems(tmp_path, f"mqtt: {{fallback_hosts: {value}}}")
+    assert "HOST or HOST:PORT" in found["mqtt.fallback_hosts"].allowed
+    assert hint in found["mqtt.fallback_hosts"].hint
+
+
+def test_a_client_certificate_needs_a_ca_and_a_key_its_certificate(tmp_path: Path) -> None:
+    (tmp_path / "x.pem").touch()
+    assert "mqtt.tls.ca_file" in problems(tmp_path, "mqtt: {tls: {cert_file: x.pem}}")
+    assert "mqtt.tls.cert_file" in problems(tmp_path, "mqtt: {tls: {key_file: x.pem, ca_file: x.pem}}")

@@ -101,6 +101,20 @@ def test_behind_a_gate_steps_wait_for_the_bout_and_say_so() -> None:
     assert events[2].cadence_spm == pytest.approx(120, abs=2)
 
 
+@pytest.mark.parametrize(("first", "found_s"), [(None, [1.5, 2.0]), (0.2, [1.0, 1.5, 2.0]), (0.6, [1.5, 2.0])])
+def test_the_first_step_of_a_walk_may_be_weaker(first: float | None, found_s: list[float]) -> None:
+    detector = StepDetector(
+        period_s=1 / RATE_HZ, lookahead_s=0.0, threshold=0.4, refractory_s=0.24, gate=Gate(0.9, 0.2, 4.0, first)
+    )
+    probability = 0.3 * bumps([1.0, 2.6]) + bumps([1.5, 2.0])
+    events: list[StepEvent] = []
+    for hop in range(len(probability) // 5):
+        newest_s = (5 * hop + 4) / RATE_HZ
+        window = Window(newest_s, newest_s + 0.1, np.empty((0, 3), np.float32))
+        events += detector.push(window, probability[5 * hop : 5 * hop + 5], 0.95 if newest_s > 2.2 else 0.1)
+    assert [e.time_s for e in events] == pytest.approx(found_s, abs=0.01)
+
+
 def test_without_a_word_on_walking_a_gate_stays_shut() -> None:
     detector = StepDetector(
         period_s=1 / RATE_HZ, lookahead_s=0.0, threshold=0.4, refractory_s=0.24, gate=Gate(0.9, 0.2, 4.0)

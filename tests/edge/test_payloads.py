@@ -46,6 +46,13 @@ def test_a_batch_names_every_step() -> None:
     }
 
 
+def test_a_batch_of_twenty_steps_is_less_than_a_tenth_of_twenty_messages() -> None:
+    boot_id = "0b6c7f0e-1111-4222-8333-444455556666"
+    rows = [OutboxRow(18000 + i, boot_id, i, 1795842765678 + 571 * i, 0.0, 0.91, 104.0) for i in range(1, 21)]
+    single = sum(len(payloads.step(one)) for one in rows)
+    assert (len(payloads.batch(rows, late=False)), single) == (291, 3371)
+
+
 def test_steps_is_a_plain_integer() -> None:
     assert payloads.steps(0) == b"0"
     assert payloads.steps(123456789012) == b"123456789012"

@@ -116,7 +116,7 @@ def test_retained_topics_wait_for_a_subscriber_that_comes_later(broker: Broker, 
         "schema", "software_version", "model", "sensor", "boot_id", "config_hash", "host",
     }  # fmt: skip
     assert set(late.on("state")[0].json()) == {
-        "total", "today", "cadence_spm", "last_step", "seq", "boot_id", "ts", "quality",
+        "total", "today", "cadence_spm", "last_step", "seq", "boot_id", "ts", "quality", "hardware_total",
     }  # fmt: skip
     assert {"inference_p50_ms", "inference_p99_ms", "samples_dropped", "bus_errors", "outbox_depth"} <= set(
         late.on("health")[0].json()

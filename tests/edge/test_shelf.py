@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edge.daemon import Shelf, quality
+from edge.daemon import Shelf
+from edge.imu.status import SensorState
+from edge.imu_watch import quality
 from edge.outbox import Outbox
 from edge.types import StepEvent
 
@@ -53,3 +55,6 @@ def test_quality_tells_the_worst() -> None:
     assert quality(0.1) == "ok"
     assert quality(0.1, is_storing=False) == "degraded"
     assert quality(5.0, is_storing=False) == "no_sensor"
+    assert quality(0.1, state=SensorState.DEGRADED) == "degraded"
+    assert quality(0.1, state=SensorState.PROBING, is_storing=False) == "no_sensor"
+    assert quality(0.1, state=SensorState.LOST) == "no_sensor"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from emulator.inprocess import VirtualTime
-from emulator.mpu6050 import MPU_6050, MPU_6500, Mpu6050, Silicon
+from emulator.mpu6050 import MPU_6050, MPU_6500, MPU_9250, Mpu6050, Silicon
 
 RATE_HZ = 100.0
 
@@ -24,9 +25,9 @@ def walk(seconds: float = 5.0) -> npt.NDArray[np.float64]:
 
 
 class Bench:
-    def __init__(self, silicon: Silicon = MPU_6050, **options: object) -> None:
+    def __init__(self, silicon: Silicon = MPU_6050, **options: Any) -> None:
         self.time = VirtualTime()
-        self.chip = Mpu6050(walk(), RATE_HZ, silicon=silicon, clock=self.time.now, **options)  # type: ignore[arg-type]
+        self.chip = Mpu6050(walk(), RATE_HZ, silicon=silicon, clock=self.time.now, **options)
 
     def set(self, register: int, *values: int) -> None:
         self.chip.write(bytes([register, *values]))
@@ -245,3 +246,15 @@ def test_power_cycle_forgets_everything() -> None:
     bench.chip.power_cycle()
     assert bench.get(0x6B) == b"\x40"
     assert bench.get(0x72, 2) == b"\0\0"
+
+
+def test_the_magnetometer_answers_through_the_chip_s_own_master() -> None:
+    time = VirtualTime()
+    chip = Mpu6050(np.zeros((1, 6)), 100.0, silicon=MPU_9250, clock=time.now)
+    chip.write(b"\x6b\x01")
+    for address, register, expected in ((0x8C, b"\x49", 0x48), (0x8D, b"\x36", 0x01)):  # WIA; I2C_SLV0_NACK
+        for setting in ((0x25, address), (0x26, 0x00), (0x27, 0x81), (0x6A, 0x20)):
+            chip.write(bytes(setting))
+        time.sleep(0.01)
+        chip.write(register)
+        assert chip.read(1)[0] == expected

@@ -1,4 +1,4 @@
-"""Checks a device discovery payload (JSON on standard input) with Home Assistant's own schemas; prints what is wrong.
+"""Checks device discovery payloads with Home Assistant's own schemas: one JSON a line in, a list of faults a line out.
 
 Run by Home Assistant's Python: it imports nothing of Footfall. Home Assistant drops unknown options without a word and
 takes topics with wildcards, so both are looked for here.
@@ -18,7 +18,6 @@ from homeassistant.components.mqtt.const import SUPPORTED_COMPONENTS
 from homeassistant.components.mqtt.discovery import (
     MQTTDiscoveryPayload,
     _replace_all_abbreviations,
-    _replace_topic_base,
 )
 from homeassistant.components.mqtt.schemas import DEVICE_DISCOVERY_SCHEMA, SHARED_OPTIONS
 from homeassistant.core import HomeAssistant
@@ -29,8 +28,6 @@ def problems(text: str) -> list[str]:
     """Return everything that Home Assistant would refuse, drop or misunderstand."""
     payload = MQTTDiscoveryPayload(json.loads(text))
     _replace_all_abbreviations(payload)
-    if "~" in payload:
-        _replace_topic_base(payload)
     try:
         DEVICE_DISCOVERY_SCHEMA(payload)
     except vol.Invalid as error:
@@ -62,10 +59,11 @@ def _component(options: dict[str, Any], shared: dict[str, Any], payload: dict[st
 
 
 async def main() -> None:
-    """Check the payload inside an event loop with a core, which Home Assistant's templates ask for."""
+    """Check each payload inside an event loop with a core, which Home Assistant's templates ask for."""
     core = HomeAssistant(tempfile.mkdtemp())
     getattr(frame, "async_setup", lambda _: None)(core)
-    print(json.dumps(problems(sys.stdin.read())))
+    for line in sys.stdin:
+        print(json.dumps(problems(line)))
 
 
 asyncio.run(main())

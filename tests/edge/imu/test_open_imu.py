@@ -55,7 +55,7 @@ def test_clones_are_accepted(who_am_i: int) -> None:
 )
 def test_another_identity_is_refused_with_what_was_found(who_am_i: int, advice: str) -> None:
     with pytest.raises(ImuError, match=rf"0x68 on /dev/i2c-1 answers WHO_AM_I {who_am_i:#04x}.*{advice}"):
-        Bench(who_am_i=who_am_i).open()
+        Bench(who_am_i=who_am_i).open(type="mpu6050")
 
 
 def test_an_unknown_identity_can_be_allowed() -> None:

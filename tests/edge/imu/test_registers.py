@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.imu import mpu6050
+from edge.imu.chips import mpu6050
+from edge.imu.chips.core import banks, nearest_rate
 from edge.imu.registers import Field, combine, int16_be, int16_le, runs, unsigned_be, unsigned_le
 
 # RM-MPU-6000A-00 rev 4.2: section 3 (register map) and the section given; 0x1D: RM-MPU-6500A-00 rev 2.1 section 4.8.
@@ -57,7 +58,7 @@ def test_every_field_is_checked() -> None:
     ],
 )
 def test_part(who_am_i: int, name: str, fifo_bytes: int, zero_c: float, hundred_lsb_c: float) -> None:
-    part = mpu6050.part_of(who_am_i)
+    part = mpu6050.FAMILY.part_of(who_am_i)
     assert part is not None
     assert (part.name, part.fifo_bytes) == (name, fifo_bytes)
     assert part.offset_c == pytest.approx(zero_c, abs=0.01)
@@ -73,14 +74,17 @@ def test_part(who_am_i: int, name: str, fifo_bytes: int, zero_c: float, hundred_
     ],
 )
 def test_configuration(who_am_i: int, divider: int, expected: dict[int, int]) -> None:
-    part = mpu6050.part_of(who_am_i)
+    part = mpu6050.FAMILY.part_of(who_am_i)
     assert part is not None
-    assert mpu6050.configuration(part, divider) == expected
+    rate = nearest_rate(part.rates, 1000 / (1 + divider))
+    assert banks([*part.setup, *rate.settings]) == {0: expected}
 
 
 @pytest.mark.parametrize(("odr_hz", "dlpf"), [(200, 2), (100, 3), (50, 4), (40, 4), (25, 5), (10, 6)])
 def test_filter_is_below_half_the_rate(odr_hz: float, dlpf: int) -> None:
-    assert mpu6050.dlpf_for(odr_hz) == dlpf
+    rate = nearest_rate(mpu6050.ONE_FILTER, odr_hz)
+    assert dict(rate.settings)[mpu6050.DLPF_CFG] == dlpf
+    assert rate.low_pass_hz <= odr_hz / 2
 
 
 MASKS = st.integers(0, 7).flatmap(lambda low: st.integers(low, 7).map(lambda high: (2 << high) - (1 << low)))

@@ -1,0 +1,166 @@
+"""One reading of a chip's FIFO, from which only frames come that can be trusted.
+
+I2C carries no checksum, so a read is believed only if everything around it fits:
+1. The level is a whole number of frames, and about as many as the time since the last read can have made. One that
+   does not fit is read again once: corrupt twice is no accident.
+2. Enough frames at once that the temperature in each of them proves the step (a random frame fits once in forty, four
+   random ones once in three million).
+3. The FIFO did not overflow before or during the burst, and the chip still holds its configuration after it.
+4. No frame is what a dead chip answers (three accelerations of exactly zero), and frames do not repeat for seconds.
+What remains is said in docs/faults.md: a flipped bit that leaves a possible acceleration cannot be told from motion.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge.imu.chip import FifoFault, RegisterFault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edge.imu.chip import Chip, Frames
+    from edge.types import FloatArray
+
+HEADROOM_FRAMES = 3
+"""A FIFO this close to full is restarted: it may overflow between the count and the burst (as the kernel does)."""
+MIN_FRAMES = 4
+"""Fewer wait for the next read: too few to prove that they are in step."""
+FASTEST = 1.25
+"""No sensor runs so much too fast (ST: 1.19 measured); a level beyond it was not read right."""
+SLOWEST = 0.6
+SLACK_FRAMES = 2.0
+SILENCE_BEFORE_LOST_S = 1.0
+FROZEN_S = 5.0
+"""The same sample for so long: noise alone moves several of the twelve bytes in every sample of a living sensor."""
+
+DRAIN_S = 0.22
+LEARNING_DRAIN_S = 0.1
+LEARNING_S = 3.0
+"""So long after the start of a segment the sample clock knows little yet: more frequent reads teach it faster."""
+FIFO_SHARE = 1.0 / 3.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drain:
+    """Frames, the host time at which their number was known, and how long it took to read that number."""
+
+    frames: Frames
+    counted_s: float
+    read_s: float
+
+
+def drain_interval_s(odr_hz: float, fifo_frames: float = math.inf, *, learning: bool = False) -> float:
+    """How often to read: about every 0.22 s (0.1 s while the sample clock learns), at most a third of the FIFO.
+
+    Never a whole number of sample periods: then every read would meet the same phase of the sample clock, and the wait
+    between sample and read could not be told from the sample's time. The golden fraction spreads the phases evenly.
+    """
+    wanted_s = LEARNING_DRAIN_S if learning else DRAIN_S
+    periods = max(MIN_FRAMES + 1, math.floor(min(wanted_s * odr_hz, FIFO_SHARE * fifo_frames)))
+    return (periods - 0.382) / odr_hz
+
+
+class FifoReader:
+    """Reads one connected chip. counters: `fifo_empty` and `frozen_samples` are counted here.
+
+    emptied_s: an instant before which nothing in the FIFO can have been measured.
+    """
+
+    def __init__(self, chip: Chip, clock: Callable[[], float], counters: dict[str, int], emptied_s: float) -> None:
+        self._chip = chip
+        self._clock = clock
+        self._counters = counters
+        self._emptied_s, self._heard_s = emptied_s, clock()
+        self.frozen = False
+        self._same: FloatArray | None = None
+        self._repeats = 0
+
+    def remember(self, before: FifoReader) -> None:
+        """Know again the sample at which the sensor was frozen before it was set up anew."""
+        if before.frozen:
+            self.frozen, self._same, self._repeats = True, before._same, before._repeats
+
+    def restart(self) -> None:
+        """Empty the FIFO; raises OSError or RegisterFault."""
+        self._emptied_s = self._clock()  # before: a busy host may be late to notice that it fills again
+        self._chip.restart_fifo()
+        self._heard_s = self._clock()
+
+    def drain(self) -> Drain | None:
+        """Return the frames that wait; None if there are none, or too few to be sure of them.
+
+        Raises FifoFault, RegisterFault, or OSError if not even the level could be read: nothing is lost then.
+        """
+        chip = self._chip
+        level, began_s, counted_s = self._level()
+        if not self._fits(level, counted_s):
+            level, began_s, counted_s = self._level()
+        if level >= chip.fifo_bytes - HEADROOM_FRAMES * chip.frame_bytes:
+            raise FifoFault("fifo_overflow", f"FIFO full or nearly so ({level} of {chip.fifo_bytes} bytes)")
+        if level % chip.frame_bytes:
+            raise FifoFault("bad_transfer", f"FIFO level {level} is not a multiple of {chip.frame_bytes}")
+        if level > self._most(counted_s):
+            raise FifoFault("bad_transfer", f"FIFO level {level} is more than the sensor can have made")
+        if level < MIN_FRAMES * chip.frame_bytes:
+            self._on_silence(level, counted_s)
+            return None
+        frames = self._burst(level)
+        self._emptied_s, self._heard_s = began_s, counted_s
+        self._watch(frames.imu)
+        return Drain(frames, counted_s, counted_s - began_s)
+
+    def _level(self) -> tuple[int, float, float]:
+        """FIFO level, and the host times between which it was true."""
+        before_s = self._clock()
+        level = self._chip.fifo_level()
+        return level, before_s, self._clock()
+
+    def _most(self, now_s: float) -> float:
+        """How many bytes can be in the FIFO at most, if it was empty when it was last emptied."""
+        frames = (now_s - self._emptied_s) * self._chip.odr_hz * FASTEST + SLACK_FRAMES
+        return frames * self._chip.frame_bytes
+
+    def _fits(self, level: int, now_s: float) -> bool:
+        fewest = (now_s - self._emptied_s) * self._chip.odr_hz * SLOWEST - SLACK_FRAMES
+        return level % self._chip.frame_bytes == 0 and fewest * self._chip.frame_bytes <= level <= self._most(now_s)
+
+    def _burst(self, count: int) -> Frames:
+        chip = self._chip
+        try:
+            data = chip.read_fifo(count)
+            overflowed = chip.overflowed()
+            chip.verify(everything=False)
+        except OSError as error:
+            raise FifoFault("bad_transfer", f"FIFO burst failed: {error.strerror or error}") from error
+        if overflowed:
+            raise FifoFault("fifo_overflow", "FIFO overflow before or during the burst")
+        frames = chip.decode(data)
+        if not frames.imu[:, :3].any(axis=1).all():
+            raise FifoFault("bad_transfer", "a frame without any acceleration, as a dead chip answers")
+        return frames
+
+    def _on_silence(self, level: int, now_s: float) -> None:
+        if level == 0:
+            self._counters["fifo_empty"] += 1
+            self._chip.verify(everything=True)
+        if now_s - self._heard_s > SILENCE_BEFORE_LOST_S + MIN_FRAMES / self._chip.odr_hz:
+            raise RegisterFault("the sensor produces no samples")
+
+    def _watch(self, imu: FloatArray) -> None:
+        """RegisterFault when the same sample has come for FROZEN_S, and then for as long as it goes on to come."""
+        same = self._same is not None and np.array_equal(imu, np.broadcast_to(self._same, imu.shape))
+        if not same:
+            self._same, self._repeats = imu[-1].copy(), 0
+        elif self._repeats + len(imu) <= FROZEN_S * self._chip.odr_hz:
+            self._repeats += len(imu)
+        else:
+            if not self.frozen:  # those that were delivered; this batch and the following ones are not
+                self._counters["frozen_samples"] += self._repeats
+            self.frozen = True
+            raise RegisterFault(f"the sensor repeats one sample for {FROZEN_S:.0f} s")
+        self.frozen = False

@@ -1,0 +1,67 @@
+"""The recording that an emulated chip feels, and its way into 16-bit words."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Recording = npt.NDArray[np.floating]
+
+STANDARD_GRAVITY = 9.80665
+
+
+class Motion:
+    """A recording [N, 6] (m/s², rad/s; NaN becomes 0) at rate_hz, read at any instant.
+
+    start_s: instant at which it starts, None: not yet. Before its start the first sample is felt, after its end the
+    last one, unless it repeats.
+    """
+
+    def __init__(self, recording: Recording, rate_hz: float, start_s: float | None, *, repeats: bool = False) -> None:
+        self.start_s = start_s
+        self.repeats = repeats
+        self._rows = np.nan_to_num(np.asarray(recording, dtype=np.float64))
+        self._rate_hz = rate_hz
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the recording."""
+        return len(self._rows) / self._rate_hz
+
+    def row(self, at_s: float) -> list[float]:
+        """Interpolate the recording at an instant, linearly."""
+        last = len(self._rows) - 1
+        position = 0.0 if self.start_s is None else (at_s - self.start_s) * self._rate_hz
+        if self.repeats and last:
+            position = math.fmod(max(position, 0.0), last)
+        position = min(max(position, 0.0), float(last))
+        index = min(int(position), max(last - 1, 0))
+        part = position - index
+        first, second = self._rows[index], self._rows[min(index + 1, last)]
+        row: list[float] = (first + part * (second - first)).tolist()
+        return row
+
+
+def acc_words(row: list[float], lsb_per_g: float) -> list[int]:
+    """Three accelerometer words, saturated as a 16-bit output register is."""
+    return [word(value / STANDARD_GRAVITY * lsb_per_g) for value in row[:3]]
+
+
+def gyr_words(row: list[float], lsb_per_dps: float) -> list[int]:
+    """Three gyroscope words, saturated."""
+    return [word(math.degrees(value) * lsb_per_dps) for value in row[3:]]
+
+
+def word(value: float) -> int:
+    """Round and saturate to a signed 16-bit number."""
+    return max(-32768, min(32767, round(value)))
+
+
+def signed16(value: int) -> int:
+    """Keep the low 16 bits, as a signed number."""
+    return ((value + 32768) & 0xFFFF) - 32768

@@ -1,0 +1,82 @@
+"""The kernel's own drivers on the emulated chips: a check of the emulator by code not written here.
+
+`make test-uml` builds the kernel (scripts/uml-kernel) and runs this; elsewhere it is skipped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from tests.edge.imu.iio_tree import ELEMENTS, MPU6050
+from tests.uml import jobs
+from tests.uml.wiring import PIN_OF
+
+if TYPE_CHECKING:
+    from tests.uml.conftest import Boot
+
+pytestmark = pytest.mark.vm
+SECONDS = jobs.MOVEMENT_S
+TURNED = {"lsm6dsox"}
+"""Chips to which tests/uml/sensors.dts gives a mount matrix."""
+IIO_NAMES = {
+    "bmi160": ["bmi160"],
+    "icm42688": ["icm42688-gyro", "icm42688-accel"],
+    "ism330dhcx": ["ism330dhcx_accel", "ism330dhcx_gyro"],
+    "lsm6ds3": ["lsm6ds3_accel", "lsm6ds3_gyro"],
+    "lsm6ds3trc": ["lsm6ds3tr-c_accel", "lsm6ds3tr-c_gyro"],
+    "lsm6dsox": ["lsm6dsox_accel", "lsm6dsox_gyro"],
+    "lsm9ds1": ["lsm9ds1-imu_accel", "lsm9ds1-imu_gyro"],
+    "mpu6050": ["mpu6050"],
+    "mpu6500": ["mpu6500"],
+    "mpu9250": ["mpu9250"],
+    "mpu9255": ["mpu9255"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(PIN_OF))
+def test_the_driver_knows_the_chip(name: str, raw: dict[str, Any]) -> None:
+    """WHO_AM_I, reset and set-up are as the driver expects: otherwise there is no IIO device."""
+    assert sorted(raw[name]["devices"]) == sorted(IIO_NAMES[name])
+
+
+@pytest.mark.parametrize("name", sorted(PIN_OF))
+def test_the_driver_reads_what_the_chip_feels(name: str, raw: dict[str, Any]) -> None:
+    """The right axis, sign, byte order and scale, at the full scale that the driver chooses."""
+    values = raw[name]["values"]
+    acc = [values[f"accel_{axis}"] for axis in "xyz"]
+    gyr = [values[f"anglvel_{axis}"] for axis in "xyz"]
+    # At most ±16 g and ±2000 °/s in 16 bits, and the driver's own scale is rounded: 0.3 %.
+    np.testing.assert_allclose(acc, jobs.STILL[:3], rtol=0.003, atol=0.005)
+    np.testing.assert_allclose(gyr, jobs.STILL[3:], rtol=0.003, atol=0.0012)
+
+
+@pytest.mark.parametrize("name", jobs.BUFFERED)
+def test_the_driver_s_buffer_holds_the_movement_in_order(name: str, moved: dict[str, Any]) -> None:
+    """FIFO or output registers, data-ready edge by edge: every channel, at the instant that the kernel says."""
+    answer = moved[name]
+    assert "error" not in answer, answer["error"]
+    times, imu = np.array(answer["time_s"]) - answer["started_s"], np.array(answer["imu"])
+    assert len(times) > 0.8 * SECONDS * answer["odr_hz"]
+    assert np.diff(times).min() > 0
+    assert answer["counters"]["bad_transfer"] == answer["counters"]["reinit"] == 0
+    expected = jobs.slow_movement(times)
+    if name in TURNED:
+        expected = expected[:, [1, 0, 2, 4, 3, 5]] * [-1, 1, 1, -1, 1, 1]
+    settled = times > times[0] + 1.0
+    known = settled & ~np.isnan(imu).any(axis=1)
+    assert known.sum() > 0.8 * settled.sum()
+    # The steepest channel changes by 0.09 in a period of 10 ms; the kernel's stamps may be off by one.
+    error = np.abs(imu[known] - expected[known])
+    assert np.median(error) < 0.03
+    assert error.max() < 0.2
+
+
+def test_the_faked_device_of_the_unit_tests_is_like_the_real_one(boot: Boot) -> None:
+    seen = boot(jobs.attributes, name="mpu6050")
+    assert set(MPU6050) <= set(seen["attributes"])
+    assert seen["elements"] == {name: list(element) for name, element in ELEMENTS.items()}
+    for name in ("sampling_frequency_available", "in_accel_scale_available", "in_anglvel_scale_available"):
+        assert seen["attributes"][name].split() == MPU6050[name].split()
