@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from contextlib import closing
@@ -25,6 +26,7 @@ MARGIN_S = 20.0
 
 def command(arguments: Namespace) -> int:
     """Run every check; returns 0 only if nothing fails."""
+    logging.disable(logging.WARNING)  # the drivers' running commentary: the findings say it
     report = JsonReport(sys.stdout) if arguments.json else TextReport(sys.stdout)
     counts = {"ok": 0, "warn": 0, "fail": 0}
     with closing(findings(arguments)) as found:

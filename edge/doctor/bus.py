@@ -155,8 +155,10 @@ def _plausible(answer: Answer) -> bool:
 
 
 def _answers(answers: Sequence[Answer], sensor: Sensor, path: str, context: Context) -> Iterator[Finding]:
+    said: list[Finding] = []
     for answer in answers:
-        yield from _answer(answer, path, sensor, context)
+        said += [one for one in _answer(answer, path, sensor, context) if one not in said]  # a stuck bus is one trouble
+    yield from said
     if all(one.error is not None and one.error.errno in ABSENT for one in answers):
         yield _nothing(path, context)
         return

@@ -11,6 +11,7 @@ work on an ICM, an identity read in another bank may not match, and nothing wors
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -112,7 +113,17 @@ READS = 25
 """Of one identity register: a marginal line loses about one transfer in ten."""
 
 
-def ask(address: int, read: Callable[[int, int], int], retries: Callable[[], int]) -> Answer:
+SECONDS_COUNTER = (0x00, 0x24)
+"""The BMI270's identity is also what a DS3231 clock, which sits at 0x68 too, shows for one second in each minute."""
+MORE_THAN_A_SECOND_S = 1.1
+
+
+def ask(
+    address: int,
+    read: Callable[[int, int], int],
+    retries: Callable[[], int],
+    sleep: Callable[[float], None] = time.sleep,
+) -> Answer:
     """Read the identity registers of one address; read(address, register) may raise OSError."""
     before = retries()
     values: list[tuple[int, int]] = []
@@ -122,6 +133,8 @@ def ask(address: int, read: Callable[[int, int], int], retries: Callable[[], int
             if identify(address, values) is not None:
                 break
         register, first = values[-1]
+        if values[-1] == SECONDS_COUNTER:
+            sleep(MORE_THAN_A_SECOND_S)
         unsteady = any(read(address, register) != first for _ in range(READS - 1))
     except OSError as error:
         return Answer(address, tuple(values), error)

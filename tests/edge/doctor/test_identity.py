@@ -7,7 +7,7 @@ import importlib.util
 
 import pytest
 
-from edge.doctor.identity import ADDRESSES, IDENTITIES, identify, is_of_type, registers_at
+from edge.doctor.identity import ADDRESSES, IDENTITIES, ask, identify, is_of_type, registers_at
 
 HAS_FAMILIES = importlib.util.find_spec("edge.imu.chips") is not None
 
@@ -39,6 +39,21 @@ def test_no_two_rows_claim_the_same_answer() -> None:
 
 def test_only_identity_registers_are_read() -> None:
     assert {register for address in ADDRESSES for register in registers_at(address)} == {0x75, 0x00, 0x0F}
+
+
+def test_a_real_time_clock_at_0x68_is_no_bmi270() -> None:
+    """A DS3231 counts seconds in register 0x00, in BCD."""
+    now = [24.0]
+
+    def read(_address: int, register: int) -> int:
+        return int(f"{int(now[0]) % 60:02d}", 16) if register == 0 else 0
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    answer = ask(0x68, read, lambda: 0, sleep)
+    assert answer.unsteady
+    assert not ask(0x68, lambda _address, register: 0x24 if register == 0 else 0, lambda: 0, sleep).unsteady
 
 
 def test_types_of_one_family_are_accepted_alike() -> None:
