@@ -145,6 +145,8 @@ class MuteBroker:
         with peer:
             peer.settimeout(None)
             hello = peer.recv(4096)
+            if b"MQTT" not in hello:  # somebody only looked whether anybody listens
+                return
             version = hello[hello.index(b"MQTT") + 4]
             if self._refuse_mqtt5 and version == 5:
                 return

@@ -18,7 +18,7 @@ from edge.imu.replay import ReplayImu
 from edge.pipeline import Pipeline, detect
 from edge.recording import load
 from edge.recording_writer import RecordingWriter
-from emulator.bus import EmulatedBus, Fault
+from emulator.bus import EmulatedBus
 from emulator.fuse import FuseI2c
 from emulator.gait import simulate_walk
 from emulator.mpu6050 import Mpu6050
@@ -39,16 +39,13 @@ STILL = np.tile(np.array([0.0, 0.0, 9.8, 0.0, 0.0, 0.0], np.float32), (100, 1))
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Callable[..., dict[str, str]]]:
-    """Give a function that puts a chip on a bus with faults and returns the environment that names it."""
+    """Give a function that puts a chip on a bus and returns the environment that names it."""
     if reason := unavailable():
         pytest.skip(reason)
     mounted: list[FuseI2c] = []
 
-    def put(chip: Mpu6050, *faults: Fault) -> dict[str, str]:
-        bus = EmulatedBus({0x68: chip})
-        for fault in faults:
-            bus.inject(fault)
-        mounted.append(FuseI2c(tmp_path / f"i2c-{len(mounted)}", bus))
+    def put(chip: Mpu6050) -> dict[str, str]:
+        mounted.append(FuseI2c(tmp_path / f"i2c-{len(mounted)}", EmulatedBus({0x68: chip})))
         mounted[-1].mount()
         return {"FOOTFALL__SENSOR__BUS": str(mounted[-1].path)}
 
@@ -63,24 +60,24 @@ def steps(recording: Recording) -> list[float]:
 
 
 @pytest.mark.bus
-@pytest.mark.parametrize("suffix", [".npz", ".csv", ".csv.gz"])
+@pytest.mark.parametrize("suffix", [".npz", ".csv.gz"])
 def test_a_recorded_walk_has_the_steps_of_the_walk(
     mount: Callable[..., dict[str, str]], tmp_path: Path, suffix: str
 ) -> None:
-    walk = simulate_walk(15.0, seed=5)
+    walk = simulate_walk(10.0, seed=5)
     environ = mount(Mpu6050(walk.imu, walk.sampling_rate_hz))
     out = tmp_path / f"walk{suffix}"
-    done = footfall("record", out, "--seconds", "15", "--label", "walk", "--label", "placement=hip", **environ)
+    done = footfall("record", out, "--seconds", "10", "--label", "walk", "--label", "placement=hip", **environ)
     assert done.returncode == 0, done.stderr
     made = load(out)
     assert made.placement == "hip"
     assert made.metadata["label"] == "walk"
     assert made.metadata["sensor"] == "MPU-6050"
-    assert made.duration_s == pytest.approx(15.0, abs=0.1)
+    assert made.duration_s == pytest.approx(10.0, abs=0.1)
     assert made.sampling_rate_hz == pytest.approx(100.0, rel=0.03)
     if "gap" not in done.stdout:  # a machine that is too busy loses samples, and then says so
-        expected = steps(walk.first(15.0))
-        assert len(expected) > 15
+        expected = steps(walk.first(10.0))
+        assert len(expected) > 8
         np.testing.assert_allclose(steps(made), expected, atol=0.1)
     assert not list(tmp_path.glob("*part*"))
 
@@ -102,13 +99,22 @@ def test_ctrl_c_keeps_what_was_recorded(mount: Callable[..., dict[str, str]], tm
 
 
 @pytest.mark.bus
-def test_a_gap_is_told_and_an_npz_becomes_a_csv(mount: Callable[..., dict[str, str]], tmp_path: Path) -> None:
-    environ = mount(Mpu6050(STILL, 100.0), Fault("nack", 3.0, 4.5))
-    done = footfall("record", tmp_path / "still.npz", "--seconds", "8", **environ)
-    assert done.returncode == 0, done.stderr
-    assert "gap from" in done.stdout
-    assert "samples lost" in done.stdout
-    assert "an .npz keeps no gaps" in done.stdout
+def test_a_gap_is_told_and_an_npz_becomes_a_csv(tmp_path: Path) -> None:
+    if reason := unavailable():
+        pytest.skip(reason)
+    chip = Mpu6050(STILL, 100.0)
+    bus = EmulatedBus({0x68: chip})
+    with FuseI2c(tmp_path / "i2c-1", bus) as mounted:
+        command = [sys.executable, "-m", "edge", "record", str(tmp_path / "still.npz"), "--seconds", "8"]
+        environ = os.environ | {"FOOTFALL__SENSOR__BUS": str(mounted.path)}
+        process = subprocess.Popen(command, env=environ, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        wait_until(lambda: chip.samples_queued > 200, timeout_s=60.0, what="two seconds are recorded")
+        bus.inject_now("nack", for_s=1.5)
+        output, _ = process.communicate(timeout=90)
+    assert process.returncode == 0
+    assert "gap from" in output
+    assert "samples lost" in output
+    assert "an .npz keeps no gaps" in output
     made = load(tmp_path / "still.csv.gz")
     assert np.diff(made.time_s).max() > 0.5
     assert not (tmp_path / "still.npz").exists()
