@@ -18,12 +18,7 @@ RECORDINGS := $(firstword $(wildcard data/recordings ../shared/data/recordings))
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
 	{ echo '$(PYTHON) is no Python 3.11 to 3.13: name one, as in make PYTHON=/path/to/python3.11' >&2; exit 1; }
 
-.PHONY: help run test test-device-code test-converter test-arm test-third-party check lint format bench data train convert baselines clean
-.PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines test-faults faults soak stress clean
-.PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines chaos crash offline wear clean
-.PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines latency test-paho16 test-ha clean
-.PHONY: help run test test-device-code test-converter test-arm test-third-party test-uml uml-figures check lint format bench data train convert baselines clean
-.PHONY: help run test test-device-code test-converter test-arm check lint format bench data train convert baselines deb install uninstall test-device clean
+.PHONY: $(shell sed -n 's/^\([a-z][a-z0-9-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -87,6 +82,7 @@ uml-figures: $(DEV_STAMP)
 test-third-party: $(DEV_STAMP) build/third-party/.ready ## public drivers and i2c-tools read the emulated sensors
 	@scripts/need i2cget i2c-tools
 	$(VENV)/bin/python -m pytest -m third_party tests/third_party $(ARGS)
+
 test-faults: $(DEV_STAMP) ## every fault of bus and sensor in the running daemon (12 minutes); docs/faults.md
 	@scripts/need mosquitto mosquitto
 	$(VENV)/bin/python -m pytest tests/edge/test_faults.py $(ARGS)
@@ -102,6 +98,7 @@ soak: $(DEVICE_STAMP) ## simulated hours of the daemon with random faults [HOURS
 stress: $(DEVICE_STAMP) ## samples lost, CPU and wake-ups at 100 and 200 Hz with every core busy [SECONDS=600]
 	@scripts/need mosquitto mosquitto stress-ng stress-ng
 	@$(VENV)/bin/python -m emulator.stress --seconds $(or $(SECONDS),60)
+
 chaos: $(DEV_STAMP) ## break broker, network, disk, clock and daemon, and count every step [FAULTS=200] [SEED=1] [STEPS=20000]
 	@scripts/need mosquitto mosquitto ip iproute2 iptables iptables
 	@$(VENV)/bin/python -m tests.chaos.run $(if $(FAULTS),--faults '$(FAULTS)') $(if $(SEED),--seed '$(SEED)') $(if $(STEPS),--steps '$(STEPS)')
@@ -116,6 +113,7 @@ offline: $(DEV_STAMP) ## a simulated day without a broker, then everything at on
 
 wear: $(DEV_STAMP) ## bytes that the outbox writes to the disk per 10,000 steps [STEPS=10000]
 	@$(VENV)/bin/python -m tests.edge.delivery.wear $(if $(STEPS),--steps '$(STEPS)')
+
 latency: $(DEVICE_STAMP) ## step committed -> subscriber on loopback, and what a dead or hung broker costs
 	@scripts/need mosquitto mosquitto
 	@$(VENV)/bin/python -m emulator.latency $(ARGS)
@@ -127,6 +125,7 @@ test-paho16: build/paho16/.stamp ## the MQTT tests over paho-mqtt 1.6.1, which D
 test-ha: $(DEV_STAMP) build/ha/.stamp ## discovery in a real headless Home Assistant (Python 3.13; 600 MB, minutes)
 	@scripts/need mosquitto mosquitto
 	FOOTFALL_TEST_HA=1 $(VENV)/bin/python -m pytest -m ha tests/ha $(ARGS)
+
 # Every Debian release and architecture that a package is made for; SUITE= and ARCH= choose.
 DEBS := bookworm-arm64 bookworm-amd64 bookworm-armhf trixie-arm64 trixie-amd64
 
@@ -155,6 +154,10 @@ test-device: $(DEV_STAMP) ## the .deb on booted bookworm and trixie, with bus, b
 	done
 	$(SUDO) $(VENV)/bin/python -B -m pytest -p no:cacheprovider -m device tests/device $(ARGS)
 
+test-cluster: $(DEV_STAMP) ## three RabbitMQ nodes and PostgreSQL behind a fleet, the leader dies [DEVICES=100] [SECONDS=40]
+	@scripts/need mosquitto mosquitto /usr/lib/rabbitmq/bin/rabbitmq-server rabbitmq-server pg_ctlcluster postgresql
+	FOOTFALL_CLUSTER=1 DEVICES=$(DEVICES) SECONDS=$(SECONDS) $(VENV)/bin/python -m pytest -m cluster -s tests/fleet/test_collector.py $(ARGS)
+
 clean: ## remove environments and caches
 	rm -rf $(VENV) $(CONVERTER) build .pytest_cache .mypy_cache .ruff_cache .hypothesis footfall.egg-info
 
@@ -180,6 +183,8 @@ build/third-party/.ready: tests/third_party/requirements.txt | $(VENV)/bin/pytho
 	@$(VENV)/bin/python -m venv build/third-party
 	@build/third-party/bin/python $(PIP) numpy smbus2
 	@build/third-party/bin/python $(PIP) --no-deps -r tests/third_party/requirements.txt
+	@touch $@
+
 MQTT_TESTS := tests/edge/test_publisher.py tests/edge/test_mqtt_link.py tests/edge/test_mqtt_limits.py \
 	tests/edge/test_mqtt_tls.py tests/edge/test_control.py tests/edge/test_home_assistant.py tests/edge/test_fleet_mode.py
 
