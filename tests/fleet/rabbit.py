@@ -103,7 +103,7 @@ class Cluster:
 
     def control(self, node: Node, *words: str) -> subprocess.CompletedProcess[str]:
         """Run rabbitmqctl against a node."""
-        command = [BIN / "rabbitmqctl", "-q", "-n", node.name, *words]
+        command = [str(BIN / "rabbitmqctl"), "-q", "-n", node.name, *words]
         return subprocess.run(
             command, env=self._environment(node), capture_output=True, text=True, check=False, timeout=90
         )
