@@ -14,7 +14,7 @@ import pytest
 from edge import config
 from edge.doctor import broker as doctor
 from edge.doctor.finding import Context
-from tests.broker import MOSQUITTO, Broker, Subscriber, free_port
+from tests.broker import MOSQUITTO, Broker, Subscriber, free_port, wait_until
 from tests.edge.device import MuteBroker
 from tests.edge.doctor.clinic import visit
 
@@ -123,6 +123,7 @@ def test_the_check_leaves_nothing_behind_and_disturbs_no_daemon(serve: Callable[
     examined(port)
     late = Subscriber(port)
     try:
+        wait_until(lambda: early._messages, timeout_s=30.0, what="the doctor's test message")
         assert [(one.topic, one.retained) for one in early._messages] == [("footfall/t1/reply/doctor", False)]
         assert early.on("doctor")[0].json()["transaction"] == "doctor"
         assert late._messages == []
