@@ -64,7 +64,7 @@ def steps(recording: Recording) -> list[float]:
 def test_a_recorded_walk_has_the_steps_of_the_walk(
     mount: Callable[..., dict[str, str]], tmp_path: Path, suffix: str
 ) -> None:
-    walk = simulate_walk(10.0, seed=5)
+    walk = simulate_walk(15.0, seed=5)
     environ = mount(Mpu6050(walk.imu, walk.sampling_rate_hz))
     out = tmp_path / f"walk{suffix}"
     done = footfall("record", out, "--seconds", "10", "--label", "walk", "--label", "placement=hip", **environ)

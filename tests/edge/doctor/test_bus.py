@@ -298,9 +298,16 @@ def test_a_running_daemon_keeps_its_sensor(mount: Callable[..., str], tmp_path: 
 
 def test_another_program_on_the_bus_is_named(mount: Callable[..., str]) -> None:
     path = mount({0x68: chip()})
-    with subprocess.Popen(["sleep", "60"], stdin=Path(path).open("rb")) as other:
+    node = os.open(path, os.O_RDONLY)
+    try:
+        other = subprocess.Popen(["sleep", "60"], stdin=node)
+    finally:
+        os.close(node)
+    try:
         found, _ = examine(path)
+    finally:
         other.kill()
+        other.wait()
     (one,) = [one for one in found if one.level == "warn"]
     assert f"process {other.pid}: sleep 60" in one.text
 
