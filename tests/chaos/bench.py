@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -47,6 +48,8 @@ class Life:
     dropped: int
     waiting: int
     ended_by: str
+    unstored: int = 0
+    """Steps that it held in memory when it ended on a full disk, as its last words say: nobody was promised these."""
 
     @property
     def committed(self) -> int:
@@ -217,13 +220,20 @@ class Bench:
         now = self.read_outbox()
         before = self.lives[-1].after if self.lives else 0
         self.note(f"daemon: {ended_by}")
-        self.lives.append(Life(before, now.after, now.dropped, now.waiting, ended_by))
+        self.lives.append(Life(before, now.after, now.dropped, now.waiting, ended_by, self._unstored()))
 
     def _counted(self) -> bool:
         """Whether this life of the daemon came to count steps."""
+        return "counting steps from" in self._said()
+
+    def _unstored(self) -> int:
+        found = re.search(r"(\d+) steps could not be stored", self._said())
+        return int(found[1]) if found else 0
+
+    def _said(self) -> str:
         with (self.folder / "daemon.log").open("rb") as file:
             file.seek(self._said_before)
-            return b"counting steps from" in file.read()
+            return file.read().decode(errors="replace")
 
     def _last_words(self) -> str:
         return (self.folder / "daemon.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1]

@@ -27,6 +27,7 @@ class Recorder:
         self.repeats = self.order_violations = self.total_went_down = self.contradictions = 0
         self.live = self.batched = 0
         self.received = 0
+        self.notes: list[str] = []
         self._newest: dict[str, int] = defaultdict(int)
         self._highest_total: dict[str, int] = defaultdict(int)
         self._port = port
@@ -84,7 +85,9 @@ class Recorder:
 
     def _take(self, boot: str, seq0: int, confidences: list[int], total: int) -> None:
         base = total - (seq0 + len(confidences) - 1)
-        self.contradictions += self.base.setdefault(boot, base) != base
+        if self.base.setdefault(boot, base) != base:
+            self.contradictions += 1
+            self.notes.append(f"{boot} seq {seq0}+{len(confidences)} says total {total}: began at {self.base[boot]}")
         for seq, confidence in enumerate(confidences, start=seq0):
             if seq in self.steps[boot]:
                 self.repeats += 1

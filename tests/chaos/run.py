@@ -40,6 +40,9 @@ MODEL = ROOT / "models" / "step.tflite"
 WALK_S, REST_S = 1800.0, 20.0
 WALK_SPEED = 40
 FLUSHES = 6
+LAST_STEPS = 16
+"""Of a stopped life: the pipeline judges those still open as if the device then rested, so their confidence may differ
+from the reference (13 steps in 400 stops). That they came, and under which number, is checked all the same."""
 CONFIDENCE_OFF_BY = 1
 """In percent: `step` carries three digits and `batch` two, rounded one after the other."""
 
@@ -142,12 +145,18 @@ class Chaos:
                     f"lost: seq {missing[:20]} of the life that began at {life.before}, {life.ended_by}"
                 )
             invented += sum(not 1 <= seq <= life.committed for seq in arrived)
-            out_of_line += sum(
-                seq > len(expected) or abs(confidence - expected[seq - 1]) > CONFIDENCE_OFF_BY
+            off = {
+                seq: confidence
                 for seq, confidence in arrived.items()
-            )
+                if not (life.ended_by == "SIGTERM" and seq > life.committed - LAST_STEPS)
+                if seq > len(expected) or abs(confidence - expected[seq - 1]) > CONFIDENCE_OFF_BY
+            }
+            out_of_line += len(off)
+            if off:
+                told = [(seq, confidence, expected[seq - 1 : seq]) for seq, confidence in sorted(off.items())[:20]]
+                result.notes.append(f"off the reference: {told} of the life that began at {life.before}")
         invented += sum(len(recorder.steps[boot]) for boot in boots.values())
-        whole = [life.committed for life in bench.lives if life.ended_by == "exit 0" and life.committed]
+        whole = [life.committed + life.unstored for life in bench.lives if life.ended_by == "exit 0" and life.committed]
         result.lives = len(bench.lives)
         result.figures = {
             "faults": result.faults.total(),
@@ -156,17 +165,22 @@ class Chaos:
             "live_messages": recorder.live,
             "batches": recorder.batched,
             "repeats": recorder.repeats,
+            "unstored_at_exit": sum(life.unstored for life in bench.lives),
         }
         result.harm = {
-            # Every (boot_id, seq) counts once: two different steps under one name would contradict the reference.
-            "duplicates_after_dedup": recorder.contradictions + out_of_line + invented,
+            # The recorder drops repeats by name; what is left over is a step that no life has stored.
+            "duplicates_after_dedup": invented,
+            "contradictions": recorder.contradictions,
+            "off_the_reference": out_of_line,
             "lost": lost + sum(abs(committed - len(expected)) for committed in whole),
             "dropped": bench.lives[-1].dropped,
             "total_went_down": recorder.total_went_down + sum(life.committed < 0 for life in bench.lives),
             "order_violations": recorder.order_violations,
             "unexpected_exits": len(bench.unexpected),
         }
-        result.notes += bench.unexpected
+        result.notes += bench.unexpected + recorder.notes
+        if boots:
+            result.notes.append(f"boots that no life explains: {boots}, lives {bench.lives}")
 
 
 def chaos(folder: Path, *, count: int, seed: int, least_steps: int, walk_s: float = WALK_S) -> Result:

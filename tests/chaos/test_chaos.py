@@ -58,9 +58,9 @@ CASES = {
     "all is well": ([(1, 91, 1), (2, 72, 2), (3, 55, 3)], None),
     "one did not arrive": ([(1, 91, 1), (3, 55, 3)], "lost"),
     "one too many": ([(1, 91, 1), (2, 72, 2), (3, 55, 3), (4, 83, 4)], "duplicates_after_dedup"),
-    "one lost before it had a number": ([(1, 72, 1), (2, 55, 2), (3, 83, 3)], "duplicates_after_dedup"),
+    "one lost before it had a number": ([(1, 72, 1), (2, 55, 2), (3, 83, 3)], "off_the_reference"),
     "out of order": ([(1, 91, 1), (3, 55, 3), (2, 72, 2)], "order_violations"),
-    "a total that does not fit": ([(1, 91, 1), (2, 72, 2), (3, 55, 9)], "duplicates_after_dedup"),
+    "a total that does not fit": ([(1, 91, 1), (2, 72, 2), (3, 55, 9)], "contradictions"),
 }
 
 
