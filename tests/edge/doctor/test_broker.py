@@ -30,7 +30,10 @@ DAY = 86400
 
 @dataclasses.dataclass(frozen=True)
 class Keys:
-    """CAs and certificates for 127.0.0.1, made by openssl: good, expired, about to expire, of another host."""
+    """CAs and certificates for 127.0.0.1, made by openssl: good, expired, about to expire, of another host.
+
+    With the extensions on which Python 3.13 insists.
+    """
 
     folder: Path
 
@@ -39,6 +42,7 @@ class Keys:
 
     def make_ca(self, name: str) -> None:
         self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
+                      "-addext", "keyUsage=critical,keyCertSign",
                       "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")  # fmt: skip
 
     def make(
@@ -50,7 +54,7 @@ class Keys:
         self.file("ca.cnf").write_text(
             f"[ca]\ndefault_ca=d\n[d]\ndatabase={self.folder}/index\nnew_certs_dir={self.folder}\nrand_serial=yes\n"
             f"default_md=sha256\npolicy=p\nx509_extensions=x\n[p]\ncommonName=supplied\n"
-            f"[x]\nsubjectAltName={alt_name}\n",
+            f"[x]\nsubjectAltName={alt_name}\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n",
             encoding="ascii",
         )
         self.file("index").write_text("", encoding="ascii")
