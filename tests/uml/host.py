@@ -61,6 +61,7 @@ def run(
         SIMULATED,
         f"time-travel-start={WALL_CLOCK_START_S * 10**9}",
         f"dtb={tree}",
+        f"uml_dir={directory}/",
         f"init={sys.executable}",
         f"FOOTFALL_JOB={directory}",
         f"PYTHONPATH={ROOT}",
