@@ -156,7 +156,11 @@ class IioSensor:
         rates = [device.set_rate(kind, sensor.sampling_rate_hz) for kind in kinds]
         stream.scales = {kind: device.set_scale(kind) for kind in kinds}
         mount = np.array(sensor.mount_matrix, np.float32)
-        self._rotations |= {kind: mount @ device.mount_matrix(kind) for kind in kinds}
+        for kind in kinds:
+            matrix = device.mount_matrix(kind)
+            # Some drivers (st_lsm6dsx) show it at the accelerometer only: it is the same die.
+            shared = self._rotations.get("accel", mount)
+            self._rotations[kind] = shared if matrix is None else mount @ matrix
         if "accel" in kinds:
             self.odr_hz = rates[0]
         stream.layout = device.enable(kinds)

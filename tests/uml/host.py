@@ -58,6 +58,7 @@ def run(
         "root=/dev/root",
         "rootfstype=hostfs",
         "ro",
+        "loglevel=8",
         SIMULATED,
         f"time-travel-start={WALL_CLOCK_START_S * 10**9}",
         f"dtb={tree}",

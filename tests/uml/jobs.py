@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     from emulator.bus import Message
 
 NEW_DEVICE = Path("/sys/devices/platform/footfall-dataready/new_device")
-KERNEL_NAME = {"lsm6ds3trc": "lsm6ds3tr-c", "lsm9ds1": "lsm9ds1-imu"}
-"""Where the kernel's name for a part is not ours."""
+KERNEL_NAME = {"lsm6ds3trc": "lsm6ds3tr-c", "lsm9ds1": "lsm9ds1-imu", "icm42688": "icm42605"}
+"""Where the kernel's name for a part is not ours. Of the ICM-42688-P Linux 6.1 knows a sibling with the same registers."""
+IDENTITY = {"icm42688": {"who_am_i": 0x42}}
+"""INV_ICM42600_WHOAMI_ICM42605."""
 STILL = (1.5, -2.5, 9.0, 0.3, -0.6, 0.9)
 """m/s² and rad/s, different on each axis."""
 SECONDS_BETWEEN_LOOKS = 0.1
@@ -48,6 +50,8 @@ BMI160_LINE, USB_PORTS = 10, 8
 BUFFERED = sorted(set(PIN_OF) - {"lsm9ds1"})
 """The kernel's st_lsm6dsx has neither FIFO nor trigger for the LSM9DS1, only single reads."""
 MOVEMENT_S = 6.0
+FIRST_SAMPLE_S = 0.1
+"""After a driver has started a chip, until there is a sample of every sensor."""
 UNPLUGGED_S = 1.0
 """What the kernel takes to notice that an adapter is gone."""
 
@@ -85,7 +89,7 @@ def _text(path: Path) -> str:
 def bench(name: str, recording: np.ndarray[Any, Any], rate_hz: float, *, number: int = 0, **chip: Any) -> Bench:
     """Plug in an adapter with one emulated chip on a 400 kHz bus. number: of all plugged in since boot."""
     part = CHIPS[name]
-    imu = part.make(recording, rate_hz, **chip)
+    imu = part.make(recording, rate_hz, **IDENTITY.get(name, {}), **chip)
     # BMI160's node in the device tree names its line; the others are told theirs, and each line is taken once.
     line = BMI160_LINE if name == "bmi160" else number + (number >= BMI160_LINE)
     wired = Wired(imu, PIN_OF[name], line)
@@ -99,6 +103,7 @@ def raw_reads(names: list[str]) -> dict[str, Any]:
     for number, name in enumerate(names):
         one = bench(name, np.array([STILL]), 100.0, number=number)
         devices = one.bind(name)
+        time.sleep(FIRST_SAMPLE_S)
         answers[name] = {"devices": [_text(path / "name") for path in devices], "values": _raw_values(devices)}
         one.unplug()
     return answers
@@ -130,7 +135,7 @@ def buffered(name: str, seconds: float, rate_error: float = 0.0, number: int = 0
     # At 1 kHz, so that the emulator's interpolation does not show; from now on, because not every driver uses the FIFO.
     movement = slow_movement(np.arange(0.0, seconds + 10.0, 0.001))
     one = bench(name, movement, 1000.0, number=number, rate_error=rate_error, start_s=time.monotonic())
-    devices = one.bind(name)
+    names = [_text(path / "name") for path in one.bind(name)]
     try:
         imu = open_imu(Sensor(backend="iio", bus=one.adapter.number, address=one.address))
         taken = _take(imu.batches(), seconds)
@@ -138,7 +143,7 @@ def buffered(name: str, seconds: float, rate_error: float = 0.0, number: int = 0
     finally:
         one.unplug()
     return _report(one, taken) | {
-        "devices": [_text(path / "name") for path in devices],
+        "devices": names,
         "name": imu.name,
         "odr_hz": imu.sampling_rate_hz,
         "counters": imu.counters(),

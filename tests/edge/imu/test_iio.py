@@ -212,8 +212,9 @@ def test_two_devices_are_put_together(tree: Tree) -> None:
             "sampling_frequency": "12.5",
             "sampling_frequency_available": "12.5 26 52 104 208",
             f"in_{kind}_scale": "0.002394" if kind == "accel" else "0.00061086",
-            "mount_matrix": "0, -1, 0; 1, 0, 0; 0, 0, 1",
         }
+        if kind == "accel":  # the gyroscope of the kernel's st_lsm6dsx shows none
+            attributes["mount_matrix"] = "0, -1, 0; 1, 0, 0; 0, 0, 1"
         elements = {**HALF[kind], "timestamp": (3, "le:s64/64>>0")}
         tree.add(attributes, elements, number=number, client="1-006a")
     start_s = time.monotonic()
