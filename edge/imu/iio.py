@@ -187,7 +187,9 @@ class IioSensor:
         if len(turn_s):
             for axis in range(3):
                 imu[:ready, 3 + axis] = np.interp(times[:ready], turn_s, turn[:, axis], left=np.nan, right=np.nan)
-            keep = max(0, int(np.searchsorted(turn_s, known_s, side="right")) - 1)
+            # From the last sample that is done: the stamps of the two run apart, either may be ahead.
+            done_s = times[ready - 1] if ready else times[0]
+            keep = max(0, int(np.searchsorted(turn_s, done_s, side="right")) - 1)
             self._turns = [(turn_s[keep:], turn[keep:])]
         return times[:ready], imu[:ready]
 

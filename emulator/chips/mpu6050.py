@@ -47,8 +47,8 @@ class Silicon:
     """What reading an empty FIFO gives; None: the byte that was read last (RM-MPU-6000A 4.31)."""
     has_magnetometer: bool = False
     register_0: int = 0
-    """The MPU-6050's XG_OFFS_TC, bit 0 OTP_BNK_VLD (i2cdevlib's register list; RM-MPU-6000A hides it). Linux 6.1's driver
-    has no INT_STATUS in its table for this part, so it reads register 0 and takes this bit for data-ready.
+    """The MPU-6050's XG_OFFS_TC, bit 0 OTP_BNK_VLD (i2cdevlib's register list; RM-MPU-6000A hides it). The driver of
+    Linux 6.1 has no INT_STATUS in its table for this part: it reads register 0 and takes this bit for data-ready.
     """
 
 

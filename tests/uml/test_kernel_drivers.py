@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.vm
 SECONDS = jobs.MOVEMENT_S
+MAX_LAG_S = {"icm42688": 0.045}
+"""The kernel's stamps are at most a period late. The accelerometer of an ICM-42600 starts while the gyroscope is being
+set up: its stamps begin 38 ms early and come nearer by 2 ms a second (inv_icm42600_timestamp.c)."""
 TURNED = {"lsm6dsox"}
 """Chips to which tests/uml/sensors.dts gives a mount matrix."""
 IIO_NAMES = {
@@ -65,11 +68,21 @@ def test_the_driver_s_buffer_holds_the_movement_in_order(name: str, moved: dict[
     settled = times > times[0] + 1.0
     known = settled & ~np.isnan(imu).any(axis=1)
     assert known.sum() > 0.8 * settled.sum()
-    # The kernel's InvenSense drivers stamp a sample with the beginning of its period, the others with its end.
-    errors = [np.abs(imu - felt(name, times + lag_s))[known] for lag_s in (0.0, 1.0 / answer["odr_hz"])]
-    error = min(errors, key=lambda one: float(one.mean()))
-    assert np.median(error) < 0.015
-    assert error.max() < 0.05
+    for channels in (slice(0, 3), slice(3, 6)):
+        lag_s, error = best_lag(name, times[known], imu[known][:, channels], channels)
+        assert abs(lag_s) <= MAX_LAG_S.get(name, 1.1 / answer["odr_hz"])
+        assert np.median(error) < 0.02
+        assert error.max() < 0.1
+
+
+def best_lag(
+    name: str, times: np.ndarray[Any, Any], imu: np.ndarray[Any, Any], channels: slice
+) -> tuple[float, np.ndarray[Any, Any]]:
+    """Return by how much the kernel's stamps are late at best (s), and what error is left then."""
+    lags_s = np.arange(-0.05, 0.0501, 0.001)
+    errors = [np.abs(imu - felt(name, times - lag_s)[:, channels]) for lag_s in lags_s]
+    best = int(np.argmin([error.mean() for error in errors]))
+    return float(lags_s[best]), errors[best]
 
 
 def felt(name: str, times: np.ndarray[tuple[int], np.dtype[np.float64]]) -> np.ndarray[Any, Any]:
