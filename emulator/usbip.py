@@ -117,6 +117,7 @@ class UsbIpAdapter:
 
     def close(self) -> None:
         """Unplug it."""
+        self._side.shutdown(socket.SHUT_RDWR)  # close() alone would leave our reader, and so the kernel, waiting
         self._side.close()
         self._kernel_side.close()
 

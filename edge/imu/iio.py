@@ -158,7 +158,11 @@ class IioSensor:
         rates = [device.set_rate(kind, sensor.sampling_rate_hz) for kind in kinds]
         stream.scales = {kind: device.set_scale(kind) for kind in kinds}
         mount = np.array(sensor.mount_matrix, np.float32)
-        self._rotations |= {kind: mount @ device.mount_matrix(kind) for kind in kinds}
+        for kind in kinds:
+            matrix = device.mount_matrix(kind)
+            # Some drivers (st_lsm6dsx) show it at the accelerometer only: it is the same die.
+            shared = self._rotations.get("accel", mount)
+            self._rotations[kind] = shared if matrix is None else mount @ matrix
         if "accel" in kinds:
             self.odr_hz = rates[0]
         stream.layout = device.enable(kinds)
@@ -185,7 +189,9 @@ class IioSensor:
         if len(turn_s):
             for axis in range(3):
                 imu[:ready, 3 + axis] = np.interp(times[:ready], turn_s, turn[:, axis], left=np.nan, right=np.nan)
-            keep = max(0, int(np.searchsorted(turn_s, known_s, side="right")) - 1)
+            # From the last sample that is done: the stamps of the two run apart, either may be ahead.
+            done_s = times[ready - 1] if ready else times[0]
+            keep = max(0, int(np.searchsorted(turn_s, done_s, side="right")) - 1)
             self._turns = [(turn_s[keep:], turn[keep:])]
         return times[:ready], imu[:ready]
 

@@ -133,7 +133,9 @@ class IioDevice:
         """Text of an attribute. Raises ImuError."""
         path = self.directory / attribute
         try:
-            return path.read_text(encoding="utf-8").strip()
+            return path.read_text(encoding="utf-8").strip(
+                "\0 \t\n"
+            )  # Linux 6.1 ends current_timestamp_clock with a NUL
         except OSError as error:
             raise ImuError(explain(error, str(path))) from error
 
@@ -192,11 +194,11 @@ class IioDevice:
 
         return self._choose(kind, "scale", finest)
 
-    def mount_matrix(self, kind: Kind) -> FloatArray:
-        """Rotation that the device tree gives, [3, 3]; the identity if it says nothing."""
+    def mount_matrix(self, kind: Kind) -> FloatArray | None:
+        """Rotation that the device tree gives, [3, 3]; None if the driver shows none for this kind of channel."""
         name = self.attribute(kind, "mount_matrix")
         if name is None:
-            return np.eye(3, dtype=np.float32)
+            return None
         text = self.read(name)
         try:
             matrix = np.array([[float(cell) for cell in row.split(",")] for row in text.split(";")], np.float32)

@@ -46,9 +46,13 @@ class Silicon:
     empty_fifo_byte: int | None
     """What reading an empty FIFO gives; None: the byte that was read last (RM-MPU-6000A 4.31)."""
     has_magnetometer: bool = False
+    register_0: int = 0
+    """The MPU-6050's XG_OFFS_TC, bit 0 OTP_BNK_VLD (i2cdevlib's register list; RM-MPU-6000A hides it). The driver of
+    Linux 6.1 has no INT_STATUS in its table for this part: it reads register 0 and takes this bit for data-ready.
+    """
 
 
-MPU_6050 = Silicon(0x68, 1024, 340.0, 36.53, None)
+MPU_6050 = Silicon(0x68, 1024, 340.0, 36.53, None, register_0=0x01)
 MPU_6500 = Silicon(0x70, 512, 333.87, 21.0, 0xFF)
 MPU_9250 = Silicon(0x71, 512, 333.87, 21.0, 0xFF, has_magnetometer=True)
 MPU_9255 = Silicon(0x73, 512, 333.87, 21.0, 0xFF, has_magnetometer=True)
@@ -69,6 +73,7 @@ class Mpu6050(Chip):
         super().__init__(recording, rate_hz, **options)
 
     def _reset(self) -> None:
+        self._registers[0] = self.silicon.register_0
         self._registers[R_PWR_MGMT_1] = SLEEP_BIT
         self._fifo = bytearray()
         self._last_fifo_byte = 0

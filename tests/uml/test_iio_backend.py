@@ -55,15 +55,24 @@ def test_the_daemon_counts_a_walk_through_the_kernel(walk: Recording, boot: Boot
     assert len(expected) > 10
     assert abs(answer["total"] - len(expected)) <= 1
     assert answer["edges"] >= 100 * walk.duration_s - 5
-    if answer["total"] == len(expected):
-        np.testing.assert_allclose(np.sort(answer["steps_s"]), expected, atol=0.05)
+    # Near the end they may differ: the chip holds its last sample, the replay rests.
+    in_time = expected[expected < walk.duration_s - 2.0]
+    np.testing.assert_allclose(np.sort(answer["steps_s"])[: len(in_time)], in_time, atol=0.05)
 
 
-def test_a_clock_that_runs_fast_is_followed(boot: Boot) -> None:
-    answer = boot(jobs.buffered, name="mpu6050", seconds=6.0, rate_error=0.03)
+@pytest.mark.parametrize(("rate_error", "low_hz", "high_hz"), [(0.015, 101.2, 101.8), (-0.015, 98.2, 98.8)])
+def test_a_clock_that_is_off_is_followed(rate_error: float, low_hz: float, high_hz: float, boot: Boot) -> None:
+    answer = boot(jobs.buffered, name="mpu6050", seconds=10.0, rate_error=rate_error)
     times = np.array(answer["time_s"])
     assert answer["segments"] == [0]
-    assert 102.0 < (len(times) - 1) / (times[-1] - times[0]) < 104.0
+    assert low_hz < (len(times) - 1) / (times[-1] - times[0]) < high_hz
+
+
+def test_the_kernel_does_not_follow_a_clock_that_is_off_by_more(boot: Boot) -> None:
+    """Linux 6.1 trusts an InvenSense clock to 2 %; its stamps then drift away (docs/decisions/0006)."""
+    answer = boot(jobs.buffered, name="mpu6050", seconds=10.0, rate_error=0.03)
+    times = np.array(answer["time_s"])
+    assert (len(times) - 1) / (times[-1] - times[0]) < 102.2
 
 
 @pytest.mark.parametrize("name", ["mpu6050", "lsm6dsox"])
@@ -79,9 +88,8 @@ def test_two_readers_of_one_chip_are_told_apart(boot: Boot) -> None:
     assert "another program reads this buffer" in said["iio"]
 
 
-def test_what_a_wedged_bus_costs_is_reported(boot: Boot) -> None:
-    for backend in ("i2c", "iio"):
-        answer = boot(jobs.figures, backend=backend, seconds=20.0, stall_s=3.0)
-        reported = answer["counters"]["gap_samples"]
-        assert answer["lost"] > 0, "the chip's FIFO holds 0.7 s"
-        assert abs(reported - answer["lost"]) <= 2, backend
+@pytest.mark.parametrize("backend", ["i2c", "iio"])
+def test_what_a_wedged_bus_costs_is_reported(backend: str, boot: Boot) -> None:
+    answer = boot(jobs.figures, backend=backend, seconds=20.0, stall_s=3.0)
+    assert answer["lost"] > 200, "the chip's FIFO holds 0.7 s"
+    assert abs(answer["counters"]["gap_samples"] - answer["lost"]) <= 3

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.vm
 SECONDS = jobs.MOVEMENT_S
+MAX_LAG_S = {"icm42688": 0.045}
+"""The kernel's stamps are at most a period late. The accelerometer of an ICM-42600 starts while the gyroscope is being
+set up: its stamps begin 38 ms early and come nearer by 2 ms a second (inv_icm42600_timestamp.c)."""
 TURNED = {"lsm6dsox"}
 """Chips to which tests/uml/sensors.dts gives a mount matrix."""
 IIO_NAMES = {
     "bmi160": ["bmi160"],
-    "icm42688": ["icm42688-gyro", "icm42688-accel"],
+    "icm42688": ["icm42605-gyro", "icm42605-accel"],
     "ism330dhcx": ["ism330dhcx_accel", "ism330dhcx_gyro"],
     "lsm6ds3": ["lsm6ds3_accel", "lsm6ds3_gyro"],
     "lsm6ds3trc": ["lsm6ds3tr-c_accel", "lsm6ds3tr-c_gyro"],
@@ -62,16 +65,30 @@ def test_the_driver_s_buffer_holds_the_movement_in_order(name: str, moved: dict[
     assert len(times) > 0.8 * SECONDS * answer["odr_hz"]
     assert np.diff(times).min() > 0
     assert answer["counters"]["bad_transfer"] == answer["counters"]["reinit"] == 0
-    expected = jobs.slow_movement(times)
-    if name in TURNED:
-        expected = expected[:, [1, 0, 2, 4, 3, 5]] * [-1, 1, 1, -1, 1, 1]
     settled = times > times[0] + 1.0
     known = settled & ~np.isnan(imu).any(axis=1)
     assert known.sum() > 0.8 * settled.sum()
-    # The steepest channel changes by 0.09 in a period of 10 ms; the kernel's stamps may be off by one.
-    error = np.abs(imu[known] - expected[known])
-    assert np.median(error) < 0.03
-    assert error.max() < 0.2
+    for channels in (slice(0, 3), slice(3, 6)):
+        lag_s, error = best_lag(name, times[known], imu[known][:, channels], channels)
+        assert abs(lag_s) <= MAX_LAG_S.get(name, 1.1 / answer["odr_hz"])
+        assert np.median(error) < 0.02
+        assert error.max() < 0.1
+
+
+def best_lag(
+    name: str, times: np.ndarray[Any, Any], imu: np.ndarray[Any, Any], channels: slice
+) -> tuple[float, np.ndarray[Any, Any]]:
+    """Return by how much the kernel's stamps are late at best (s), and what error is left then."""
+    lags_s = np.arange(-0.05, 0.0501, 0.001)
+    errors = [np.abs(imu - felt(name, times - lag_s)[:, channels]) for lag_s in lags_s]
+    best = int(np.argmin([error.mean() for error in errors]))
+    return float(lags_s[best]), errors[best]
+
+
+def felt(name: str, times: np.ndarray[tuple[int], np.dtype[np.float64]]) -> np.ndarray[Any, Any]:
+    """Return what the chip felt, in the axes of the device."""
+    movement = jobs.slow_movement(times)
+    return movement[:, [1, 0, 2, 4, 3, 5]] * [-1, 1, 1, -1, 1, 1] if name in TURNED else movement
 
 
 def test_the_faked_device_of_the_unit_tests_is_like_the_real_one(boot: Boot) -> None:

@@ -69,7 +69,8 @@ class Tree:
         for name, value in attributes.items():
             path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(value + "\n")
+            # Linux 6.1 ends the clock's name with a NUL.
+            path.write_text(value + ("\n\0" if name == "current_timestamp_clock" else "\n"))
         if elements:
             place = directory / (buffer if buffer == "buffer0" else "scan_elements")
             for path in (place, directory / buffer):

@@ -19,6 +19,8 @@
 #include <linux/platform_device.h>
 #include <linux/slab.h>
 
+#define FIRST_FREE_IRQ 32
+
 static struct platform_device *wiring;
 
 static int irq_of_line(const char *chip, unsigned int line)
@@ -74,6 +76,8 @@ static DEVICE_ATTR_WO(new_device);
 
 static int __init footfall_dataready_init(void)
 {
+	/* User-Mode-Linux claims all of its few interrupt numbers for itself but uses the lowest: these are for the lines. */
+	irq_free_descs(FIRST_FREE_IRQ, NR_IRQS - FIRST_FREE_IRQ);
 	wiring = platform_device_register_simple("footfall-dataready", PLATFORM_DEVID_NONE, NULL, 0);
 	if (IS_ERR(wiring))
 		return PTR_ERR(wiring);
