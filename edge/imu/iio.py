@@ -308,7 +308,7 @@ class IioImu:
             if device.answers():
                 self._lose(f"no data-ready edge for {silent_s:.1f} s")
             else:
-                # The kernel goes on by itself once the bus works again. Its buffer must not be disabled before: Linux 6.1
+                # The kernel goes on by itself once the bus works. Its buffer must not be disabled before: Linux 6.1
                 # loses a trigger whose chip cannot be reached then, until the next boot.
                 self._counters["bad_transfer"] += 1
         return []
