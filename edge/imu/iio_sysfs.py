@@ -152,6 +152,17 @@ class IioDevice:
         names = (f"in_{kind}_{what}", f"in_{what}", what)
         return next((name for name in names if (self.directory / name).exists()), None)
 
+    def answers(self) -> bool:
+        """Whether the chip can be reached now, as far as its driver lets one ask while the buffer is on."""
+        path = self.directory / "in_accel_x_calibbias"  # inv_mpu6050 reads a register for it, also then
+        try:
+            path.read_bytes()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
     def stop_buffer(self) -> None:
         """Disable the buffer, whoever enabled it: a process that was killed leaves it on."""
         self.write(f"{self._buffer.name}/enable", 0)

@@ -258,6 +258,21 @@ def test_heartbeats_while_nothing_comes_then_the_device_is_opened_anew(mpu: Tree
     assert imu.counters() == {"bad_transfer": 0, "reinit": 1, "gaps": 0, "gap_samples": 0}
 
 
+def test_a_chip_that_cannot_be_reached_is_left_to_the_kernel(mpu: Tree) -> None:
+    calibration = mpu.device(0) / "in_accel_x_calibbias"
+    calibration.mkdir()  # reading it fails, as it does with EIO while the bus is wedged
+    offset_s = [0.0]
+    imu = mpu.imu(offset_s)
+    batches = imu.batches()
+    for _ in range(3):
+        next(batches)
+        offset_s[0] += 3.0
+    assert mpu.text("buffer0/enable") == "1"
+    assert (imu.counters()["bad_transfer"], imu.counters()["reinit"]) == (2, 0)
+    calibration.rmdir()
+    next(batch for batch in batches if imu.counters()["reinit"])
+
+
 def test_a_driver_that_was_unbound_comes_back_as_a_gap(mpu: Tree) -> None:
     imu = mpu.imu()
     start_s = time.monotonic()
