@@ -46,8 +46,9 @@ def test_a_small_packet_size_makes_smaller_batches(tmp_path: Path, devices: Call
     broker = limited(tmp_path, "max_packet_size 1500")
     subscriber = Subscriber(broker.port)
     device = devices(broker.port, clock=clock_from(100.0))
-    for _ in range(400):
-        device.outbox.append(STEP, time.time())
+    # Half a second apart, so that their size does not hang on how fast this loop is.
+    for number in range(400):
+        device.outbox.append(STEP, time.time() - 0.5 * (400 - number))
     device.publisher._steps._late_s = -1.0  # as if they had waited
     device.deliver()
     wait_until(lambda: len(subscriber.steps()) == 400)
