@@ -85,7 +85,7 @@ test-third-party: $(DEV_STAMP) build/third-party/.ready ## public drivers and i2
 
 test-faults: $(DEV_STAMP) ## every fault of bus and sensor in the running daemon (12 minutes); docs/faults.md
 	@scripts/need mosquitto mosquitto
-	$(VENV)/bin/python -m pytest tests/edge/test_faults.py $(ARGS)
+	FOOTFALL_FAULTS=1 $(VENV)/bin/python -m pytest tests/edge/test_faults.py $(ARGS)
 
 faults: $(DEVICE_STAMP) ## the table of docs/faults.md, made here and now [NAMES="unplugged glitch"]
 	@scripts/need mosquitto mosquitto

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -129,6 +130,7 @@ def test_random_faults_in_simulated_time_cost_few_steps_outside_the_reported_gap
     assert report["steps_outside_gaps_with_faults"] > 50
 
 
+@pytest.mark.skipif("FOOTFALL_FAULTS" not in os.environ, reason="twelve minutes: run with make test-faults")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in REPRESENTATIVE])
 def test_every_other_fault(scene: Scene, name: str) -> None:

@@ -123,7 +123,8 @@ def test_a_broker_that_acknowledges_nothing_is_left_after_a_minute(
 ) -> None:
     offset_s = [0.0]
     with CountingBroker(receive_maximum=65535, acknowledges=False) as broker:
-        device = devices(broker.port, clock=lambda: time.monotonic() + offset_s[0])
+        # A keepalive longer than the test: this broker answers no ping, and is not to be left for its silence.
+        device = devices(broker.port, MQTT__KEEPALIVE_S="600", clock=lambda: time.monotonic() + offset_s[0])
         device.connect()
         device.walk(3)
         offset_s[0] = 20.0
