@@ -93,7 +93,9 @@ def _run(options: argparse.Namespace) -> None:
     everybody = sorted({track.subject for track in tracks if track.dataset == LEFT_OUT_ONE_BY_ONE})
     people = options.people or everybody
     if unknown := sorted(set(people) - set(everybody)):
-        raise FootfallError(f"--people {' '.join(unknown)}: not in {LEFT_OUT_ONE_BY_ONE}; take from {' '.join(everybody)}")
+        raise FootfallError(
+            f"--people {' '.join(unknown)}: not in {LEFT_OUT_ONE_BY_ONE}; take from {' '.join(everybody)}"
+        )
     rows: list[dict[str, Any]] = []
     for seed in options.seeds:
         report = summary([each for person in people for each in fold(tracks, person, options, seed)])
