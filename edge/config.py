@@ -8,7 +8,6 @@ from the file's directory, relative paths in the environment from the current on
 # ruff: noqa: RUF009  key() makes a dataclass field, as field() does
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -316,6 +315,8 @@ def _value(rule: Rule, given: _Given, problems: list[Problem]) -> object:
     try:
         value = rule(given.value)
     except ValueError as error:
+        import difflib  # noqa: PLC0415  a config without faults has no use for it
+
         inner = _inner(rule)
         words = inner.words if isinstance(inner, Choice) else ()
         found = inner.shown(given.value) if isinstance(inner, Address) else shown(given.value)

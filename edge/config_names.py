@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING
 
 from edge.rules import Problem, shown
@@ -19,6 +18,8 @@ def names_below(prefix: str, keys: Collection[str]) -> list[str]:
 
 def unknown(where: str, name: str, prefix: str, keys: Collection[str]) -> Problem:
     """Say what an unknown name probably meant; only where nothing is like it, what there is."""
+    import difflib  # noqa: PLC0415  a config without faults has no use for it
+
     candidates = names_below(prefix, keys) if prefix or "." not in name else list(keys)
     nearest = difflib.get_close_matches(name[:100], candidates, n=1, cutoff=0.5)
     meant = [prefix + one for one in nearest]
@@ -36,6 +37,8 @@ def single_underscores(variable: str, prefix: str, keys: Collection[str]) -> Ite
     section = name.split("_")[0]
     if not variable.startswith(single) or section not in names_below("", keys):
         return
+    import difflib  # noqa: PLC0415
+
     paths = {path.replace(".", "_"): path for path in keys}
     nearest = difflib.get_close_matches(name, paths, n=1)
     path = paths[nearest[0]] if nearest else f"{section}.key"

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import paho.mqtt.client as paho
-
 from edge.mqtt_session import Session
+from edge.paho_client import paho
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

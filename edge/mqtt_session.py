@@ -18,9 +18,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import paho.mqtt.client as paho
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
+from edge.paho_client import PacketTypes, Properties, paho
 
 if TYPE_CHECKING:
     from collections.abc import Callable

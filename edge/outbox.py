@@ -73,6 +73,8 @@ class Outbox:
         self, path: Path, *, max_age_h: float, max_bytes: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.path = path
+        # Made once: pathlib interns every name, and Python's table of those grows with each one that comes and goes.
+        self._watched = (path, beside(path, "-wal"))
         self.boot_id = str(uuid.uuid4())
         self._max_age_s = max_age_h * 3600.0
         self._max_bytes = max_bytes
@@ -288,7 +290,7 @@ class Outbox:
             self._drop_unreadable(ahead)
 
     def _identities(self) -> list[tuple[int, int] | None]:
-        return [outbox_file.identity(beside(self.path, suffix)) for suffix in ("", "-wal")]
+        return [outbox_file.identity(path) for path in self._watched]
 
     def _keep_the_file(self) -> None:
         """Write the file anew if somebody has deleted or replaced it: nothing else would notice before a restart."""

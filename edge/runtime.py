@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import os
+import sys
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec, module_from_spec
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import ModelError
@@ -24,7 +26,7 @@ def open_interpreter(flatbuffer: bytes) -> tuple[Any, str]:
     problems = []
     for name in RUNTIMES:
         try:
-            module = importlib.import_module(f"{name}.interpreter")
+            module = _import_interpreter(name)
         except ImportError as error:
             problems.append(f"{name}: {error}")
             continue
@@ -40,6 +42,20 @@ def open_interpreter(flatbuffer: bytes) -> tuple[Any, str]:
         f"no TFLite runtime could load it ({'; '.join(problems)}); "
         "install one with `pip install ai-edge-litert` (tflite-runtime also needs `numpy<2`)"
     )
+
+
+def _import_interpreter(package: str) -> Any:
+    """Import the module with the Interpreter, without the package's `__init__` where that can be spared.
+
+    ai-edge-litert's loads libLiteRt.so, 2 MB of memory, for an API that the Interpreter has no part in.
+    """
+    if package not in sys.modules and (spec := find_spec(package)) is not None:
+        sys.modules[package] = module_from_spec(spec)
+        try:
+            return import_module(f"{package}.interpreter")
+        except ImportError:  # a version that cannot do without
+            del sys.modules[package]
+    return import_module(f"{package}.interpreter")
 
 
 @contextmanager

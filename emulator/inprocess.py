@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edge.errors import ImuError
-from edge.imu.bus import RetryingBus, explain_open
+from edge.imu.bus import SMBUS_BLOCK_BYTES, RetryingBus, explain_open
 from emulator.bus import SMBUS_BYTE_DATA, SMBUS_I2C_BLOCK_DATA, Message, smbus_transfer
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class InProcessBus(RetryingBus):
         return self._bus
 
     def _read(self, address: int, register: int, count: int) -> bytes:
+        if count > SMBUS_BLOCK_BYTES:
+            return self._burst(address, register, count)
         data = bytearray(34)
         if count == 1:
             smbus_transfer(self._open_bus(), address, is_read=True, command=register, size=SMBUS_BYTE_DATA, data=data)

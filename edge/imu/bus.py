@@ -34,7 +34,7 @@ class I2cBus(Protocol):
     name: str
 
     def read_registers(self, address: int, register: int, count: int = 1) -> bytes:
-        """Read 1..32 neighbouring registers; safe to repeat, so retried a few times."""
+        """Read neighbouring registers, 32 or fewer in one transaction on every adapter; retried a few times."""
 
     def write_register(self, address: int, register: int, value: int) -> None:
         """Write one register; safe to repeat, so retried a few times."""
@@ -64,7 +64,7 @@ class RetryingBus(ABC):
         self._sleep = sleep
 
     def read_registers(self, address: int, register: int, count: int = 1) -> bytes:
-        """Read 1..32 neighbouring registers, retrying transient errors."""
+        """Read neighbouring registers, retrying transient errors."""
         return self._retry(lambda: self._read(address, register, count))
 
     def write_register(self, address: int, register: int, value: int) -> None:
@@ -140,6 +140,11 @@ class SmbusBus(RetryingBus):
     def _read(self, address: int, register: int, count: int) -> bytes:
         if count == 1:
             return bytes([self._smbus.read_byte_data(address, register)])
+        if count > SMBUS_BLOCK_BYTES:
+            if self._has_transfers:
+                return self._burst(address, register, count)
+            head = self._read(address, register, SMBUS_BLOCK_BYTES)
+            return head + self._read(address, register + len(head), count - len(head))
         return bytes(self._smbus.read_i2c_block_data(address, register, count))
 
     def _write(self, address: int, register: int, value: int) -> None:

@@ -63,6 +63,9 @@ class Chip(Protocol):
     def verify(self, *, everything: bool) -> None:
         """RegisterFault if the chip was reset; also checks a rolling part (or all) of the other registers."""
 
+    def judge(self) -> bool:
+        """Return overflowed() and do verify(everything=False), in as few transactions as its address map permits."""
+
     def pedometer_steps(self) -> int | None:
         """Return the 16-bit count of the chip's own pedometer, None where it has none."""
 

@@ -133,8 +133,7 @@ class FifoReader:
         chip = self._chip
         try:
             data = chip.read_fifo(count)
-            overflowed = chip.overflowed()
-            chip.verify(everything=False)
+            overflowed = chip.judge()
         except OSError as error:
             raise FifoFault("bad_transfer", f"FIFO burst failed: {error.strerror or error}") from error
         if overflowed:

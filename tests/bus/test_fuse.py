@@ -56,6 +56,19 @@ def test_registers_written_one_by_one_and_as_a_block_read_back(path: str) -> Non
         assert smbus.read_word_data(0x68, 0x63) == 0x1234
 
 
+@pytest.mark.parametrize("has_transfers", [True, False], ids=["one transaction", "SMBus only: two"])
+def test_more_registers_than_an_smbus_block_holds(path: str, bus: EmulatedBus, has_transfers: bool) -> None:
+    driver = SmbusBus(path)
+    driver._has_transfers = has_transfers
+    for register, value in ((0x19, 9), (0x38, 0x10), (0x39, 0)):
+        driver.write_register(0x68, register, value)
+    before = bus.transfers
+    found = driver.read_registers(0x68, 0x19, 34)
+    assert bus.transfers - before == (1 if has_transfers else 2)
+    assert (len(found), found[0], found[0x38 - 0x19]) == (34, 9, 0x10)
+    driver.close()
+
+
 def test_burst_of_1008_bytes(path: str, chip: Mpu6050) -> None:
     with SMBus(path) as smbus:
         for register, value in ((0x6B, 1), (0x1A, 3), (0x19, 4), (0x23, 0xF8), (0x6A, 0x40)):

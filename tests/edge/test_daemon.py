@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -269,7 +268,7 @@ def test_a_replayed_recording_ends_the_daemon_with_everything_delivered(
 
 
 @pytest.mark.slow
-def test_memory_stays_flat_and_below_62_mb_over_ten_simulated_hours(broker: Broker, tmp_path: Path) -> None:
+def test_memory_stays_flat_and_below_60_mb_over_ten_simulated_hours(broker: Broker, tmp_path: Path) -> None:
     broker.start()
     np.save(tmp_path / "minute.npy", simulate_walk(60.0, seed=1).imu)
     command = [sys.executable, "-m", "tests.edge.soak", "--hours", "10", "--port", str(broker.port)]
@@ -280,7 +279,7 @@ def test_memory_stays_flat_and_below_62_mb_over_ten_simulated_hours(broker: Brok
     report = json.loads(done.stdout.splitlines()[-1])
     assert report["steps"] > 10_000
     rss_mb = report["rss_mb"]
-    # 60 is the aim, and was kept until commands, states and Home Assistant came: 59.4 at first, 61.2 from hour 6 on.
-    assert statistics.median(rss_mb) < 62.0, rss_mb
-    # Python and libc take memory a megabyte at a time, and give it back; 40 bytes kept per step would be 2 MB here.
-    assert rss_mb[-1] - rss_mb[1] < 2.0, rss_mb
+    assert max(rss_mb) < 60.0, rss_mb
+    # A broker that is late makes a batch of what waits: libc keeps up to a megabyte of room for it. 40 bytes kept per
+    # step would be 2 MB here, and so are the two leaps of Python's table of interned strings where names come and go.
+    assert rss_mb[-1] - rss_mb[1] < 1.5, rss_mb

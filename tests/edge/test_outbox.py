@@ -184,6 +184,24 @@ def test_append_waits_for_the_disk_and_acknowledge_does_not(tmp_path: Path) -> N
     assert outbox._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
+def test_steps_do_not_make_the_table_of_interned_strings_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python keeps room for each name that pathlib interns, also when the name is gone: a megabyte in six hours."""
+    outbox = opened(tmp_path / "outbox.db")
+    interned: list[str] = []
+
+    def intern(text: str) -> str:
+        interned.append(text)
+        return text
+
+    monkeypatch.setattr(sys, "intern", intern)
+    for _ in range(3):
+        outbox.acknowledge([outbox.append(STEP, NOON)])
+        outbox.pending(10)
+    assert interned == []
+    assert str(Path("control/of-the-test")) == "control/of-the-test"
+    assert set(interned) == {"control", "of-the-test"}
+
+
 def test_old_rows_are_dropped_and_counted_for_ever(tmp_path: Path) -> None:
     clock = Clock()
     outbox = opened(tmp_path / "outbox.db", max_age_h=1.0, clock=clock)

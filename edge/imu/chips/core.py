@@ -112,6 +112,12 @@ class _Block:
     register: int
     expected: bytes
 
+    def check(self, found: bytes) -> None:
+        """RegisterFault if they hold something else."""
+        if found != self.expected:
+            where = f"{self.register:#04x}" + (f" of bank {self.bank}" if self.bank else "")
+            raise RegisterFault(f"registers from {where} hold {found.hex()} instead of {self.expected.hex()}")
+
 
 class RegisterChip(ABC):
     """A Chip (edge.imu.chip) at a known address, driven by its table row.
@@ -209,10 +215,20 @@ class RegisterChip(ABC):
             self._expect(*self._blocks)
             return
         self._expect(first)
+        self._expect_in_turn(others)
+
+    def _expect_in_turn(self, others: list[_Block]) -> None:
+        """Check one of the other blocks every few calls."""
         turn, rest = divmod(self._verified, VERIFY_OTHERS_EVERY)
         self._verified += 1
         if others and rest == VERIFY_OTHERS_EVERY - 1:
             self._expect(others[turn % len(others)])
+
+    def judge(self) -> bool:
+        """Whether the FIFO has overflowed since the flag was last read; RegisterFault as verify()."""
+        overflowed = self.overflowed()
+        self.verify(everything=False)
+        return overflowed
 
     def shutdown(self) -> None:
         """Put the chip to sleep and release the bus; never raises; may be called twice."""
@@ -230,9 +246,7 @@ class RegisterChip(ABC):
         for block in blocks:
             with self._in_bank(block.bank):
                 found = self._read(block.register, len(block.expected))
-            if found != block.expected:
-                where = f"{block.register:#04x}" + (f" of bank {block.bank}" if block.bank else "")
-                raise RegisterFault(f"registers from {where} hold {found.hex()} instead of {block.expected.hex()}")
+            block.check(found)
 
     @contextlib.contextmanager
     def _in_bank(self, bank: int) -> Iterator[None]:

@@ -154,6 +154,20 @@ class Mpu6050(RegisterChip):
         """Whether the FIFO has overflowed since the last call: reading INT_STATUS clears it."""
         return bool(FIFO_OFLOW_INT.get(self._read(FIFO_OFLOW_INT.address, 1)[0]))
 
+    def judge(self) -> bool:
+        """As the base class, but the settings from SMPLRT_DIV on and the flag come in one read, the flag last.
+
+        Of the registers between them reading changes only I2C_MST_STATUS and DMP_INT_STATUS, which nobody uses.
+        """
+        first, last = SMPLRT_DIV.address, FIFO_OFLOW_INT.address
+        found = self._read(first, last + 1 - first)
+        for block in self._blocks:
+            if block.register < last:
+                at = block.register - first
+                block.check(found[at : at + len(block.expected)])
+        self._expect_in_turn([block for block in self._blocks if block.register > last])
+        return bool(FIFO_OFLOW_INT.get(found[-1]))
+
     def fifo_level(self) -> int:
         """Bytes waiting; the high byte is read first, which latches both."""
         return unsigned_be(self._read(FIFO_COUNT.address, 2))

@@ -329,6 +329,24 @@ def test_wakes_at_most_twelve_times_a_second(bench: Bench) -> None:
     assert all(drain_interval_s(odr_hz) <= 0.25 for odr_hz in np.arange(20.0, 210.0))
 
 
+def test_a_reading_takes_little_more_than_three_transactions(bench: Bench) -> None:
+    """Level, burst, then settings and overflow flag together; the power registers every fourth time."""
+    imu = bench.open()
+    bench.run(imu, 4.0)
+    before = bench.bus.transfers
+    run = bench.run(imu, 10.0)
+    assert bench.bus.transfers - before <= 3.25 * len(run.batches) + 1
+
+
+@pytest.mark.parametrize("register", [0x19, 0x1A, 0x1B, 0x1C, 0x23, 0x38])
+def test_after_every_burst_each_of_these_settings_is_looked_at(bench: Bench, register: int) -> None:
+    imu = bench.open()
+    bench.run(imu, 4.0)
+    bench.chip.poke(register, bench.chip.peek(register) ^ 0x01)
+    assert [len(batch.imu) for batch in bench.run(imu, 0.1).batches] == [0]
+    assert imu.counters()["bad_register"] == 1
+
+
 @pytest.mark.parametrize("odr_hz", [50.0, 100.0, 104.0, 200.0])
 @pytest.mark.parametrize("fifo_frames", [32.0, 36.5, 73.1])
 def test_a_drain_takes_at_most_a_third_of_the_fifo(odr_hz: float, fifo_frames: float) -> None:
