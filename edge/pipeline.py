@@ -39,7 +39,9 @@ class Pipeline:
 
     source_rate_hz: the nominal rate of the source; the samples' own times decide.
     observe: called with every window and the model's answers to it.
-    The events depend on the samples alone, not on how they were cut into batches nor on when they were read.
+    tail_s: how long after a foot has touched the samples still decide whether that is a step.
+    The events depend on the samples alone, not on how they were cut into batches nor on when they were read. Once a
+    segment is longer than the model's memory, its frames and hops are those that there were without the gap before it.
     """
 
     def __init__(
@@ -53,7 +55,10 @@ class Pipeline:
         self._observe = observe
         self._classifier = classifier
         self._resampler = Resampler(
-            sampling_rate_hz=model.sampling_rate_hz, source_rate_hz=source_rate_hz, columns=model.columns
+            sampling_rate_hz=model.sampling_rate_hz,
+            source_rate_hz=source_rate_hz,
+            columns=model.columns,
+            block=model.hop_samples,
         )
         self._windows = SlidingWindow(
             window_samples=model.window_samples, hop_samples=model.hop_samples, channels=len(model.channels)
@@ -68,8 +73,8 @@ class Pipeline:
         self._source_rate_hz = source_rate_hz
         # What must follow the last sample before its own frame has been looked at from every side, and its bout judged.
         tail_frames = model.lookahead_samples + 2 * model.hop_samples + 1
-        self._tail_s = tail_frames / model.sampling_rate_hz + 2 * self._resampler.half_width_s
-        self._tail_s += 0.0 if model.gate is None else model.gate.backfill_s
+        self.tail_s = tail_frames / model.sampling_rate_hz + 2 * self._resampler.half_width_s
+        self.tail_s += 0.0 if model.gate is None else model.gate.backfill_s
         self._rest_windows = rest_windows(model)
         self._fresh = True
         self._segment: int | None = None
@@ -120,7 +125,7 @@ class Pipeline:
             self._classifier.infer(rest)
 
     def _rest_after(self, batch: SampleBatch) -> SampleBatch:
-        count = max(MIN_SEGMENT_SAMPLES, int(np.ceil(self._tail_s * self._source_rate_hz)))
+        count = max(MIN_SEGMENT_SAMPLES, int(np.ceil(self.tail_s * self._source_rate_hz)))
         time_s = batch.time_s[-1] + np.arange(1, count + 1) / self._source_rate_hz
         return SampleBatch(time_s, np.repeat(batch.imu[-1:], count, axis=0), segment=batch.segment)
 

@@ -199,7 +199,7 @@ class FifoImu:
         self._machine.change(SensorState.LOST, reason)
         self._break()
         self._failures = self._faults = 0
-        self._due_s = self._clock() + self._backoff_s
+        self._wait_longer()
         self._release()
 
     def _search(self) -> SampleBatch:
@@ -218,11 +218,14 @@ class FifoImu:
             chip = self._start()
         except ImuError as error:
             self._machine.trouble(str(error))
-            self._due_s = self._clock() + self._backoff_s
-            # Reset only by a calm sensor: one that fails as soon as it runs must not be set up many times a second.
-            self._backoff_s = min(2.0 * self._backoff_s, BACKOFF_S[1])
+            self._wait_longer()
             return
         self._attach(chip)
+
+    def _wait_longer(self) -> None:
+        """Put off the next attempt; only a calm sensor shortens that again, not one that fails as soon as it runs."""
+        self._due_s = self._clock() + self._backoff_s
+        self._backoff_s = min(2.0 * self._backoff_s, BACKOFF_S[1])
 
     def _start(self) -> Chip:
         chip = self._connect()
@@ -261,6 +264,7 @@ class FifoImu:
         if self._machine.good():
             self._backoff_s = BACKOFF_S[0]
         self._ask_pedometer(drain.counted_s)
+        self._look_for_a_hole(drain)
         imu = self._mount(drain.frames.imu)
         time_s = self._times.stamp(len(imu), drain.counted_s, drain.read_s)
         flags = BatchFlag.NONE
@@ -275,6 +279,17 @@ class FifoImu:
         lost = self._counters["gap_samples"]
         log.debug("samples=%d segment=%d newest_s=%.6f lost=%d", self._sequence, self._segment, self._last_s, lost)
         return batch
+
+    def _look_for_a_hole(self, drain: Drain) -> None:
+        """Start a new segment if samples are missing that the chip did not report, e.g. somebody else read its FIFO."""
+        assert self._times is not None
+        learnt = drain.counted_s - self._segment_s >= LEARNING_S
+        lacks = learnt and self._times.lacks(len(drain.frames.imu), drain.counted_s, drain.read_s)
+        if self._gap or (drain.complete and not lacks):
+            return
+        self._counters["bad_transfer"] += 1
+        self._machine.trouble("samples are missing from the FIFO")
+        self._break()
 
     def _ask_pedometer(self, now_s: float) -> None:
         """Read the chip's own step count now and then; if that fails, the samples are still good ones."""

@@ -27,6 +27,8 @@ class Motion:
         self.repeats = repeats
         self._rows = np.nan_to_num(np.asarray(recording, dtype=np.float64))
         self._rate_hz = rate_hz
+        self._asked: tuple[float, float | None] | None = None
+        self._row: list[float] = []
 
     @property
     def duration_s(self) -> float:
@@ -34,7 +36,13 @@ class Motion:
         return len(self._rows) / self._rate_hz
 
     def row(self, at_s: float) -> list[float]:
-        """Interpolate the recording at an instant, linearly."""
+        """Interpolate the recording at an instant, linearly; accelerometer and gyroscope ask for the same one."""
+        if self._asked != (at_s, self.start_s):
+            self._asked = at_s, self.start_s
+            self._row = self._interpolate(at_s)
+        return self._row
+
+    def _interpolate(self, at_s: float) -> list[float]:
         last = len(self._rows) - 1
         position = 0.0 if self.start_s is None else (at_s - self.start_s) * self._rate_hz
         if self.repeats and last:
