@@ -79,15 +79,9 @@ class SampleClock:
         The rate must have been learnt. One lost sample shows as soon as a read meets the end of a period, mostly at
         once and within some reads; two show at once.
         """
-        oldest_s = counted_s - RECENT_S
-        latest_s = min(
-            (
-                then_s + self._period_s * (self._count + samples - count)
-                for count, then_s, _ in self._reads
-                if then_s > oldest_s
-            ),
-            default=math.inf,
-        )
+        recent = [(then_s, count) for count, then_s, _ in self._reads if then_s > counted_s - RECENT_S]
+        newest = self._count + samples
+        latest_s = min((then_s + self._period_s * (newest - count) for then_s, count in recent), default=math.inf)
         return counted_s - read_s - self._period_s - latest_s > LACK_SHARE * self._period_s
 
     def stamp(self, samples: int, counted_s: float, read_s: float = 0.0) -> TimeArray:

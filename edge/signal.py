@@ -4,8 +4,8 @@ Rules of this module
 - A frame depends on sample times and values alone, never on how the samples were cut into batches.
 - Times are what the source's clock says; a frame is made as soon as every sample within its kernel has arrived.
 - Nothing is interpolated across segments: call `reset()` at every gap.
-- All segments share one grid of instants, counted from the first sample of all: what a model hears some time after a gap
-  is what it would have heard without it, whenever the gap happened to end.
+- All segments share one grid of instants, counted from the first sample of all: what a model hears some time after a
+  gap is what it would have heard without it, whenever the gap happened to end.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ FIFO_SHARE = 1.0 / 3.0
 class Drain:
     """Frames, the host time at which their number was known, and how long it took to read that number.
 
-    complete: whether they may be all that the sensor made since the last ones; False: surely not, some are missing before.
+    complete: whether they may be all that the sensor made since the last ones; False: some before them are missing.
     """
 
     frames: Frames

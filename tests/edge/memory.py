@@ -18,7 +18,7 @@ def memory_s(classifier: StepClassifier) -> float:
 
     A convolution of kernel k and dilation d hears (k - 1) d frames back, those of a chain add up; the walking track
     hears a mean per hop, so its frames are hops. To these come the hop on whose start a segment may have to wait and
-    half of the resampler's kernel, which the first frames miss. The lengths are compared with the state tensors of the file.
+    half of the resampler's kernel, which the first frames miss. The lengths are compared with the file's state tensors.
     """
     stem = SHAPE.stem_kernel - 1
     trunk = [(SHAPE.kernel - 1) * dilation for dilation in SHAPE.dilations]

@@ -6,12 +6,11 @@ import errno
 import random
 from typing import TYPE_CHECKING
 
-from emulator.mpu6050 import Mpu6050
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from emulator.bus import EmulatedBus
+    from emulator.mpu6050 import Mpu6050
 
 LEAST_PAUSE_S = 15.0
 

@@ -120,7 +120,7 @@ class Watched:
         self._forget_holes(self._last_s - HOLE_KNOWN_S)
 
     def _close_gap(self, ended_s: float) -> None:
-        """What a frozen sensor repeated until it was found out is reported afterwards, a silent loss a moment later."""
+        """Note a gap; frozen samples are reported when the sensor is found out, a silent loss some reads later."""
         frozen = self._imu.counters()["frozen_samples"]
         began_s = self._last_s - (frozen - self._frozen) / RATE_HZ
         self._frozen = frozen

@@ -10,7 +10,6 @@ All of these are lengths that the model file states, none was chosen to fit a re
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from edge.pipeline import Pipeline
 from tests.edge.memory import memory_s
 
 if TYPE_CHECKING:
+    from array import array
     from pathlib import Path
 
 MATCH_S = 0.12
