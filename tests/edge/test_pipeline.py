@@ -30,6 +30,11 @@ def walk() -> Recording:
     return simulate_walk(40.0, seed=3)
 
 
+def truth(recording: Recording) -> list[float]:
+    assert recording.steps is not None
+    return list(recording.steps)
+
+
 def steps_of(
     classifier: StepClassifier, recording: Recording, cuts: list[int], segment_from: int | None = None
 ) -> list[StepEvent]:
@@ -82,15 +87,39 @@ def test_steps_right_up_to_the_end_of_a_recording_are_counted(classifier: StepCl
 def test_nothing_is_carried_across_a_gap(classifier: StepClassifier, walk: Recording) -> None:
     """The second segment gives what it gives alone, and the first one too; it begins where a hop does."""
     middle = 1504
-    both = steps_of(classifier, walk, [], segment_from=middle)
-    first = Recording("first", walk.time_s[:middle], walk.imu[:middle], walk.sampling_rate_hz)
-    second = Recording("second", walk.time_s[middle:], walk.imu[middle:], walk.sampling_rate_hz)
+    late_s = walk.time_s + np.where(np.arange(len(walk.time_s)) < middle, 0.0, 10 * 0.08)
+    torn = Recording("torn", late_s, walk.imu, walk.sampling_rate_hz)
+    both = steps_of(classifier, torn, [], segment_from=middle)
+    first = Recording("first", late_s[:middle], walk.imu[:middle], walk.sampling_rate_hz)
+    second = Recording("second", late_s[middle:], walk.imu[middle:], walk.sampling_rate_hz)
     alone = steps_of(classifier, first, []) + steps_of(classifier, second, [])
     assert [step.confidence for step in both] == [step.confidence for step in alone]
     assert [step.time_s for step in both] == pytest.approx([step.time_s for step in alone], abs=1e-9)
 
 
-@pytest.mark.parametrize("ended", [1531, 1537, 1540])
+def test_a_walk_goes_on_across_short_gaps_and_no_step_is_counted_inside_one(
+    classifier: StepClassifier, walk: Recording
+) -> None:
+    """A burst that fails every two seconds loses the steps in it, not the walk."""
+    pipeline = Pipeline(classifier, source_rate_hz=walk.sampling_rate_hz)
+    phase_s = (walk.time_s - 1.0) % 2.0
+    lost = (walk.time_s > 1.0) & (phase_s < 0.15)
+    segments = np.cumsum(np.diff(lost.astype(int), prepend=0) == -1)
+    found: list[float] = []
+    for segment in range(int(segments[-1]) + 1):
+        here = ~lost & (segments == segment)
+        batch = SampleBatch(walk.time_s[here], walk.imu[here], segment)
+        found += [step.time_s for step in pipeline.push(batch)]
+    found += [step.time_s for step in pipeline.finish()]
+    steps = truth(walk)
+    outside = [step for step in steps if step < 1.0 or (step - 1.0) % 2.0 >= 0.15]
+    assert not [step for step in found if step > 1.01 and 0.0 < (step - 1.0) % 2.0 < 0.14]
+    missed = [step for step in outside if not np.any(np.abs(np.array(found) - step) <= 0.25)]
+    assert len(missed) <= 0.1 * len(outside), missed
+    assert len(found) <= len(steps)
+
+
+@pytest.mark.parametrize("ended", [1531, 1537, 1540, 1600])
 def test_a_gap_is_forgotten_when_the_memory_of_the_model_is_over(
     classifier: StepClassifier, walk: Recording, ended: int
 ) -> None:
