@@ -27,7 +27,7 @@ class Motion:
         self.start_s = start_s
         self.repeats = repeats
         rows = np.nan_to_num(np.asarray(recording, dtype=np.float64))
-        self._length, self._columns = rows.shape
+        self._length, self._columns = (int(size) for size in rows.shape)
         self._flat = array("d", rows.tobytes())
         self._rate_hz = rate_hz
         self._asked: tuple[float, float | None] | None = None
