@@ -215,8 +215,7 @@ class FifoImu(ReconnectingImu):
     def _look_for_a_hole(self, drain: Drain) -> None:
         """Start a new segment if samples are missing that the chip did not report, e.g. somebody else read its FIFO."""
         assert self._times is not None
-        learnt = drain.counted_s - self._segment_s >= LEARNING_S
-        lacks = learnt and self._times.lacks(len(drain.frames.imu), drain.counted_s, drain.read_s)
+        lacks = self._times.lacks(len(drain.frames.imu), drain.counted_s, drain.read_s)
         if self._gap or (drain.complete and not lacks):
             return
         self._counters["bad_transfer"] += 1

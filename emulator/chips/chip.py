@@ -267,6 +267,8 @@ class Chip:
     def _due(self, rate_hz: float) -> bool:
         """Whether something that happens at a nominal rate happens with the present tick."""
         assert self._ticks is not None
+        if rate_hz == max(self._running_rates):
+            return True
         ratio = min(rate_hz / max(self._running_rates), 1.0)
         return math.floor(self._ticks * ratio + 1e-9) > math.floor((self._ticks - 1) * ratio + 1e-9)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import sys
 from array import array
 from typing import TYPE_CHECKING
@@ -37,11 +36,13 @@ class RememberingChip(Mpu6050):
     """A chip that keeps the last words it has put into its FIFO, by its sample count."""
 
     def __init__(self, imu: np.ndarray[tuple[int, int], np.dtype[np.float64]], clock: Callable[[], float]) -> None:
-        self.history = np.zeros((HISTORY, 7), np.int16)
+        self._bytes = bytearray(14 * HISTORY)
+        self.history = np.frombuffer(self._bytes, ">i2").reshape(HISTORY, 7)
         super().__init__(imu, RATE_HZ, start_s=clock(), repeats=True, gyro_counter=True, clock=clock)
 
     def _queue(self) -> None:
-        self.history[self.samples_taken % HISTORY] = struct.unpack(">7h", self._registers[0x3B:0x49])
+        place = 14 * (self.samples_taken % HISTORY)
+        self._bytes[place : place + 14] = self._registers[0x3B:0x49]
         super()._queue()
 
 
