@@ -8,7 +8,9 @@ Rules of this module:
    that rate, leave a narrow interval for the newest sample; its middle is taken. That is off by a period over the
    number of reads, where the mean of the regression is off by a period over its root: four reads a second suffice.
 3. A read that took more than twice the best one says little about when it counted: it is not used for the regression.
-4. Times are uniform within a block and never step back; corrections are slewed.
+4. Where those bounds contradict each other, samples were lost that nobody spoke of, or the oscillator has jumped: more
+   samples than possible are a jump for sure, and the rate is learnt anew; too few are for the caller to judge.
+5. Times are uniform within a block and never step back; corrections are slewed.
 """
 
 from __future__ import annotations
@@ -35,6 +37,15 @@ SLEW = 0.25
 BEST_READ_RELAXATION = 1.01
 """The best read duration is forgotten by 1 % per read, so that a bus that became slower is accepted again."""
 
+LEARNT_S = 3.0
+"""So long after the start of a segment the rate is good enough to judge counts by it."""
+
+RECENT_S = 2.0
+"""How far back such a judgement looks: the rate is known to 0.06 % after 3 s, 0.1 period in 2 s."""
+
+LACK_SHARE = 0.4
+"""Share of a period by which bounds must contradict each other before that counts."""
+
 
 class SampleClock:
     """Turns "n more samples, counted at this host time" into n host-monotonic times.
@@ -55,9 +66,13 @@ class SampleClock:
 
     def reset(self) -> None:
         """Start a new segment: the sample count restarts, the rate is relearnt, times still never step back."""
-        self._period_s = self._nominal_s
         self._running = False
+        self._learn_anew()
+
+    def _learn_anew(self) -> None:
+        self._period_s = self._nominal_s
         self._count = 0
+        self._since_s = math.inf
         self._weight = self._mean_count = self._mean_s = self._var = self._cov = 0.0
         self._reads: deque[tuple[int, float, float]] = deque()
 
@@ -66,6 +81,26 @@ class SampleClock:
         """The estimated true rate, within the tolerance of the nominal one."""
         return 1.0 / self._period_s
 
+    def lacks(self, samples: int, counted_s: float, read_s: float = 0.0) -> bool:
+        """Whether a FIFO level that shows `samples` new ones lacks some, by the bounds of the last reads.
+
+        Always False before the rate is learnt. One lost sample shows as soon as a read meets the end of a period,
+        mostly at once and within some reads; two show at once. An oscillator that becomes slower at once looks so too.
+        """
+        latest_s, _ = self._bounds(self._count + samples, counted_s)
+        return counted_s - read_s - self._period_s - latest_s > LACK_SHARE * self._period_s
+
+    def _bounds(self, newest: int, now_s: float) -> tuple[float, float]:
+        """Return the (latest, earliest) instant of a sample, by its number, that the last reads leave possible."""
+        latest_s, earliest_s = math.inf, -math.inf
+        if now_s - self._since_s >= LEARNT_S:
+            for count, then_s, took_s in self._reads:
+                if then_s > now_s - RECENT_S:
+                    moved_s = then_s + self._period_s * (newest - count)
+                    latest_s = min(latest_s, moved_s)
+                    earliest_s = max(earliest_s, moved_s - took_s - self._period_s)
+        return latest_s, earliest_s
+
     def stamp(self, samples: int, counted_s: float, read_s: float = 0.0) -> TimeArray:
         """Return the [samples] times of the samples that a FIFO level, known at host time `counted_s`, shows to be new.
 
@@ -73,6 +108,10 @@ class SampleClock:
         """
         if samples <= 0:
             return np.empty(0, dtype=np.float64)
+        _, earliest_s = self._bounds(self._count + samples, counted_s)
+        if earliest_s - counted_s > LACK_SHARE * self._period_s:
+            self._learn_anew()
+        self._since_s = min(self._since_s, counted_s)
         self._count += samples
         if self._is_prompt(read_s):
             self._learn(samples, counted_s)

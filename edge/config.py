@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 SENSOR_TYPES = (
     "auto", "mpu6050", "mpu6500", "mpu9250", "mpu9255", "icm42688", "icm20948", "bmi160", "bmi270", "lsm6ds3",
-    "lsm6dsox", "ism330dhcx", "lsm9ds1", "replay",
+    "lsm6dsox", "ism330dhcx", "lsm6dso32", "lsm9ds1", "replay",
 )  # fmt: skip
 # Names of one family are accepted alike: boards sold as one part carry another, and WHO_AM_I tells which.
 SENSOR_ADDRESSES = (0x68, 0x69, 0x6A, 0x6B)

@@ -6,6 +6,7 @@ Live and replay run this same code; only the source and its clock differ.
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from edge.types import Window
 
 MIN_SEGMENT_SAMPLES = 2
+BRIDGE_S = 0.5
+"""Across a shorter gap the model goes on: it hears a straight line, and no step is counted in it.
+
+Not a guess at what was lost (no walker's steps are closer than 0.25 s, so at most one was), but without it a burst that
+fails every two seconds, as on a loose wire, would forget a whole walk each time and count nothing.
+"""
 REST_S = 1.0
 """How long a model with state is told of rest before a segment: its memory starts at 0 g, which looks like a knock."""
 
@@ -39,7 +46,10 @@ class Pipeline:
 
     source_rate_hz: the nominal rate of the source; the samples' own times decide.
     observe: called with every window and the model's answers to it.
-    The events depend on the samples alone, not on how they were cut into batches nor on when they were read.
+    tail_s: how long after a foot has touched the samples still decide whether that is a step.
+    The events depend on the samples alone, not on how they were cut into batches nor on when they were read. Once a
+    segment is longer than the model's memory, its frames and hops are those that there were without the gap before it.
+    A gap of up to BRIDGE_S is heard as a straight line: the walk goes on, and no step is counted inside the gap.
     """
 
     def __init__(
@@ -53,7 +63,10 @@ class Pipeline:
         self._observe = observe
         self._classifier = classifier
         self._resampler = Resampler(
-            sampling_rate_hz=model.sampling_rate_hz, source_rate_hz=source_rate_hz, columns=model.columns
+            sampling_rate_hz=model.sampling_rate_hz,
+            source_rate_hz=source_rate_hz,
+            columns=model.columns,
+            block=model.hop_samples,
         )
         self._windows = SlidingWindow(
             window_samples=model.window_samples, hop_samples=model.hop_samples, channels=len(model.channels)
@@ -68,12 +81,13 @@ class Pipeline:
         self._source_rate_hz = source_rate_hz
         # What must follow the last sample before its own frame has been looked at from every side, and its bout judged.
         tail_frames = model.lookahead_samples + 2 * model.hop_samples + 1
-        self._tail_s = tail_frames / model.sampling_rate_hz + 2 * self._resampler.half_width_s
-        self._tail_s += 0.0 if model.gate is None else model.gate.backfill_s
+        self.tail_s = tail_frames / model.sampling_rate_hz + 2 * self._resampler.half_width_s
+        self.tail_s += 0.0 if model.gate is None else model.gate.backfill_s
         self._rest_windows = rest_windows(model)
         self._fresh = True
         self._segment: int | None = None
         self._last: SampleBatch | None = None
+        self._holes: deque[tuple[float, float]] = deque()
 
     def push(self, batch: SampleBatch, source_rate_hz: float | None = None) -> Iterator[StepEvent]:
         """Yield the steps that this batch reveals.
@@ -82,12 +96,13 @@ class Pipeline:
         """
         if len(batch.time_s) == 0:
             return
-        if batch.segment != self._segment:
+        other_rate = source_rate_hz is not None and source_rate_hz != self._source_rate_hz
+        if batch.segment != self._segment and not (self._bridged(batch) and not other_rate):
             yield from self.finish()
-            self._segment = batch.segment
-            if source_rate_hz is not None and source_rate_hz != self._source_rate_hz:
+            if source_rate_hz is not None and other_rate:
                 self._source_rate_hz = source_rate_hz
                 self._resampler.retune(source_rate_hz)
+        self._segment = batch.segment
         self._last = batch
         yield from self._steps(batch)
 
@@ -102,6 +117,7 @@ class Pipeline:
             stage.reset()
         self._fresh = True
         self._last = None
+        self._holes.clear()
 
     def _steps(self, batch: SampleBatch) -> Iterator[StepEvent]:
         for window in self._windows.push(self._resampler.push(batch)):
@@ -110,7 +126,25 @@ class Pipeline:
             answer = self._classifier.infer(window.data)
             if self._observe is not None:
                 self._observe(window, answer)
-            yield from self._detector.push(window, answer.step, answer.walking)
+            for step in self._detector.push(window, answer.step, answer.walking):
+                if not self._was_lost(step.time_s, window.time_s):
+                    yield step
+
+    def _bridged(self, batch: SampleBatch) -> bool:
+        """Say whether so little is missing before this batch that the model may go on with what it has heard."""
+        if self._last is None:
+            return False
+        hole_s = float(self._last.time_s[-1]), float(batch.time_s[0])
+        if not 0.0 < hole_s[1] - hole_s[0] <= BRIDGE_S:
+            return False
+        self._holes.append(hole_s)
+        return True
+
+    def _was_lost(self, step_s: float, newest_s: float) -> bool:
+        """Say whether a step lies where nothing was measured: whatever the model thinks of it, it is not known."""
+        while self._holes and self._holes[0][1] < newest_s - self.tail_s:
+            self._holes.popleft()
+        return any(begin_s < step_s < end_s for begin_s, end_s in self._holes)
 
     def _rest_before(self, first: Window) -> None:
         """Let the model's memory be that of a device that has rested as it does in its first frame."""
@@ -120,7 +154,7 @@ class Pipeline:
             self._classifier.infer(rest)
 
     def _rest_after(self, batch: SampleBatch) -> SampleBatch:
-        count = max(MIN_SEGMENT_SAMPLES, int(np.ceil(self._tail_s * self._source_rate_hz)))
+        count = max(MIN_SEGMENT_SAMPLES, int(np.ceil(self.tail_s * self._source_rate_hz)))
         time_s = batch.time_s[-1] + np.arange(1, count + 1) / self._source_rate_hz
         return SampleBatch(time_s, np.repeat(batch.imu[-1:], count, axis=0), segment=batch.segment)
 

@@ -4,10 +4,13 @@ Rules of this module
 - A frame depends on sample times and values alone, never on how the samples were cut into batches.
 - Times are what the source's clock says; a frame is made as soon as every sample within its kernel has arrived.
 - Nothing is interpolated across segments: call `reset()` at every gap.
+- All segments share one grid of instants, counted from the first sample of all: what a model hears some time after a
+  gap is what it would have heard without it, whenever the gap happened to end.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +27,8 @@ HALF_WIDTH_FRAMES = 2.5
 """Half of the kernel in frames of the model: 0.1 s at 25 Hz, which is also the delay of a frame behind its samples."""
 MIN_HALF_WIDTH_SAMPLES = 1.5
 """A slow source still gets at least three samples under the kernel."""
+ROUNDING = 1e-6
+"""A sample that misses the grid by so small a share of a block lies on it."""
 MIN_KERNEL_SHARE = 0.5
 """Below this share of the expected kernel mass (a hole in the samples) a frame is interpolated linearly instead."""
 
@@ -44,12 +49,16 @@ class Resampler:
     """Streams samples at any rate into frames at the model's rate, low-passed by a Hann-windowed sinc.
 
     sampling_rate_hz: the model's rate. source_rate_hz: the nominal rate of the source; the true times decide.
-    columns: which columns of `imu` the model reads.
+    columns: which columns of `imu` the model reads. block: every segment starts on a multiple of so many frames.
     """
 
-    def __init__(self, *, sampling_rate_hz: float, source_rate_hz: float, columns: Sequence[int] = (0, 1, 2)) -> None:
+    def __init__(
+        self, *, sampling_rate_hz: float, source_rate_hz: float, columns: Sequence[int] = (0, 1, 2), block: int = 1
+    ) -> None:
         self.sampling_rate_hz = sampling_rate_hz
         self._columns = list(columns)
+        self._block = block
+        self._origin_s: float | None = None
         self.retune(source_rate_hz)
 
     def retune(self, source_rate_hz: float) -> None:
@@ -64,11 +73,10 @@ class Resampler:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything: the next sample starts a new segment."""
+        """Forget every sample: the next one starts a new segment, on the same grid."""
         self._time_s = np.empty(0)
         self._values = np.empty((0, len(self._columns)))
-        self._origin_s: float | None = None
-        self._made = 0
+        self._made: int | None = None
 
     def push(self, batch: SampleBatch) -> Frames:
         """Return the frames that this batch completes, possibly none."""
@@ -76,22 +84,29 @@ class Resampler:
             return Frames(np.empty(0), np.empty(0), np.empty((0, len(self._columns)), np.float32))
         if self._origin_s is None:
             self._origin_s = float(batch.time_s[0])
+        if self._made is None:
+            self._made = self._first_index(float(batch.time_s[0]) - self._origin_s)
         self._time_s = np.concatenate((self._time_s, batch.time_s))
         # A channel that the source lacks is zero to the model, as it was in training.
         values = np.nan_to_num(batch.imu[:, self._columns].astype(np.float64))
         self._values = np.concatenate((self._values, values))
-        grid_s = self._complete_grid(self._origin_s)
+        grid_s = self._complete_grid(self._origin_s, self._made)
         known_s = self._time_s[np.searchsorted(self._time_s, grid_s + self.half_width_s)]
         frames = Frames(grid_s, known_s, self._filtered(grid_s).astype(np.float32))
         self._made += len(grid_s)
-        self._forget_used(self._origin_s)
+        self._forget_used(self._origin_s + self._made / self.sampling_rate_hz)
         return frames
 
-    def _complete_grid(self, origin_s: float) -> TimeArray:
+    def _first_index(self, since_origin_s: float) -> int:
+        """Index on the grid of a segment's first frame: at its first sample, or where the next block begins."""
+        blocks = since_origin_s * self.sampling_rate_hz / self._block
+        return self._block * math.ceil(blocks - ROUNDING)
+
+    def _complete_grid(self, origin_s: float, made: int) -> TimeArray:
         """Instants of the frames whose last sample has arrived."""
         newest = (self._time_s[-1] - origin_s - self.half_width_s) * self.sampling_rate_hz
         # One more than the estimate, then an exact comparison: the estimate may round either way.
-        index = np.arange(self._made, max(self._made, int(np.floor(newest)) + 2))
+        index = np.arange(made, max(made, int(np.floor(newest)) + 2))
         grid_s = origin_s + index / self.sampling_rate_hz
         complete: TimeArray = grid_s[grid_s + self.half_width_s <= self._time_s[-1]]
         return complete
@@ -116,8 +131,7 @@ class Resampler:
         low_pass: TimeArray = np.sinc(2 * self._cutoff_hz * offset_s) * hann * (np.abs(offset_s) <= self.half_width_s)
         return low_pass
 
-    def _forget_used(self, origin_s: float) -> None:
-        oldest_s = origin_s + self._made / self.sampling_rate_hz - self.half_width_s
+    def _forget_used(self, next_s: float) -> None:
         # One sample more than the kernel needs: linear interpolation across a hole looks one sample back.
-        keep = max(0, int(np.searchsorted(self._time_s, oldest_s)) - 1)
+        keep = max(0, int(np.searchsorted(self._time_s, next_s - self.half_width_s)) - 1)
         self._time_s, self._values = self._time_s[keep:], self._values[keep:]

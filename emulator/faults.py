@@ -24,18 +24,25 @@ if TYPE_CHECKING:
 
     from emulator.scene import Outcome, Scene
 
+JUMP_SAMPLES = 9
+"""38 % of the samples between two reads, the widest jump of the list: from 119 Hz to 81 Hz."""
 FIFO_PORT, FIFO_COUNT, RATE_DIVIDER, FIFO_SOURCES, ACCEL_RANGE, POWER = 0x74, 0x72, 0x19, 0x23, 0x1C, 0x6B
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """One fault. inject: does it and returns how long it lasts, s; counter: one that must tell of it, "" if none."""
+    """One fault.
+
+    inject: does it and returns how long it lasts, s; counter: one that must tell of it, "" if none; loses: whether
+    something must be lost; looks_like: so many samples may be reported beyond those that were lost.
+    """
 
     name: str
     what: str
     inject: Callable[[Scene], float]
     counter: str = ""
     loses: bool = True
+    looks_like: int = 0
 
 
 def _for(kind: str, seconds: float, argument: float | None = None, register: int | None = None) -> Callable[..., float]:
@@ -66,6 +73,8 @@ def _poke(register: int, value: int) -> Callable[..., float]:
 
 
 def _odr(percent: float) -> Callable[..., float]:
+    """Let the oscillator jump; to a slower pace that looks like a loss until the next read (edge.clock)."""
+
     def inject(scene: Scene) -> float:
         scene.set_rate_error(percent)
         return 6.0
@@ -193,10 +202,10 @@ TROUBLES = (
     Trouble("unplugged", "pulled out for 3 s", _unplug, "reinit"),
     Trouble("swapped", "for 5 s an MPU-6500 at 0x69 instead", _swapped, "reinit"),
     Trouble("odr+1", "the sensor's clock becomes 1 % fast", _odr(1.0), loses=False),
-    Trouble("odr-3", "… 3 % slow", _odr(-3.0), loses=False),
+    Trouble("odr-3", "… 3 % slow", _odr(-3.0), loses=False, looks_like=JUMP_SAMPLES),
     Trouble("odr+5", "… 5 % fast", _odr(5.0), loses=False),
     Trouble("odr+19", "… 19 % fast", _odr(19.0), loses=False),
-    Trouble("odr-19", "… 19 % slow", _odr(-19.0), loses=False),
+    Trouble("odr-19", "… 19 % slow", _odr(-19.0), loses=False, looks_like=JUMP_SAMPLES),
     Trouble("odr-0", "… right again", _odr(0.0), loses=False),
 )
 HEADER = (

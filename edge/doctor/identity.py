@@ -58,7 +58,7 @@ IDENTITIES = (
     Identity("LSM6DS3", ST, 0x0F, 0x69, "lsm6ds3"),
     Identity("LSM6DS3TR-C, LSM6DSL or LSM6DSM", ST, 0x0F, 0x6A, "lsm6ds3"),
     Identity("ISM330DHCX or LSM6DSR", ST, 0x0F, 0x6B, "lsm6dsox"),
-    Identity("LSM6DSO or LSM6DSOX", ST, 0x0F, 0x6C, "lsm6dsox"),
+    Identity("LSM6DSO, LSM6DSOX or LSM6DSO32", ST, 0x0F, 0x6C, "lsm6dsox"),
     Identity("LSM9DS1", ST, 0x0F, 0x68, "lsm9ds1"),
     Identity("L3GD20 (gyroscope only)", ST, 0x0F, 0xD4),
     Identity("L3GD20H (gyroscope only)", ST, 0x0F, 0xD7),
@@ -67,7 +67,7 @@ IDENTITIES = (
 
 FAMILIES = (
     ("mpu6050", "mpu6500", "mpu9250", "mpu9255"),
-    ("lsm6dsox", "ism330dhcx"),
+    ("lsm6dsox", "ism330dhcx", "lsm6dso32"),
 )
 """Names of sensor.type that mean the same driver."""
 

@@ -120,7 +120,7 @@ def judge(watched: Watched, name: str) -> Iterator[Finding]:
     else:
         yield _noise(spread)
         yield _bias(watched.imu)
-    yield _gravity(watched.imu)
+    yield _gravity(watched.imu, name)
     yield _up(watched.imu)
 
 
@@ -186,12 +186,15 @@ def _bias(imu: npt.NDArray[np.float32]) -> Finding:
     return ok(AREA, text)
 
 
-def _gravity(imu: npt.NDArray[np.float32]) -> Finding:
+def _gravity(imu: npt.NDArray[np.float32], name: str) -> Finding:
     length = float(np.linalg.norm(imu[:, :3].mean(axis=0, dtype=np.float64)))
     off = length / GRAVITY - 1.0
     text = f"gravity reads {length:.2f} m/s² ({100 * off:+.1f} % of 9.81)"
     if abs(off) <= GRAVITY_OK:
         return ok(AREA, text)
+    if name == "LSM6DSOX" and abs(length / GRAVITY - 0.5) <= GRAVITY_WARN / 2.0:
+        # The one part that its WHO_AM_I does not tell from this one, see edge.imu.chips.lsm6dsox.
+        return fail(AREA, f"{text}: about half", "an LSM6DSO32? then set sensor.type: lsm6dso32")
     advice = "a clone may have another scale, a cheap chip a large offset: turn the board over and compare"
     return warn(AREA, text, advice) if abs(off) <= GRAVITY_WARN else fail(AREA, text, advice)
 

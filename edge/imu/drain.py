@@ -7,13 +7,14 @@ I2C carries no checksum, so a read is believed only if everything around it fits
    random ones once in three million).
 3. The FIFO did not overflow before or during the burst, and the chip still holds its configuration after it.
 4. No frame is what a dead chip answers (three accelerations of exactly zero), and frames do not repeat for seconds.
+   Once they have, none is believed until the first that differs, however often the chip is set up anew.
 What remains is said in docs/faults.md: a flipped bit that leaves a possible acceleration cannot be told from motion.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,11 +48,15 @@ FIFO_SHARE = 1.0 / 3.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drain:
-    """Frames, the host time at which their number was known, and how long it took to read that number."""
+    """Frames, the host time at which their number was known, and how long it took to read that number.
+
+    complete: whether they may be all that the sensor made since the last ones; False: some before them are missing.
+    """
 
     frames: Frames
     counted_s: float
     read_s: float
+    complete: bool = True
 
 
 def drain_interval_s(odr_hz: float, fifo_frames: float = math.inf, *, learning: bool = False) -> float:
@@ -83,7 +88,7 @@ class FifoReader:
     def remember(self, before: FifoReader) -> None:
         """Know again the sample at which the sensor was frozen before it was set up anew."""
         if before.frozen:
-            self.frozen, self._same, self._repeats = True, before._same, before._repeats
+            self.frozen, self._same = True, before._same
 
     def restart(self) -> None:
         """Empty the FIFO; raises OSError or RegisterFault."""
@@ -110,9 +115,9 @@ class FifoReader:
             self._on_silence(level, counted_s)
             return None
         frames = self._burst(level)
+        complete = level >= self._fewest(began_s, self._heard_s)
         self._emptied_s, self._heard_s = began_s, counted_s
-        self._watch(frames.imu)
-        return Drain(frames, counted_s, counted_s - began_s)
+        return Drain(self._living(frames), counted_s, counted_s - began_s, complete)
 
     def _level(self) -> tuple[int, float, float]:
         """FIFO level, and the host times between which it was true."""
@@ -125,9 +130,13 @@ class FifoReader:
         frames = (now_s - self._emptied_s) * self._chip.odr_hz * FASTEST + SLACK_FRAMES
         return frames * self._chip.frame_bytes
 
+    def _fewest(self, now_s: float, since_s: float) -> float:
+        """How many bytes the slowest sensor makes in this time."""
+        return ((now_s - since_s) * self._chip.odr_hz * SLOWEST - SLACK_FRAMES) * self._chip.frame_bytes
+
     def _fits(self, level: int, now_s: float) -> bool:
-        fewest = (now_s - self._emptied_s) * self._chip.odr_hz * SLOWEST - SLACK_FRAMES
-        return level % self._chip.frame_bytes == 0 and fewest * self._chip.frame_bytes <= level <= self._most(now_s)
+        fewest = self._fewest(now_s, self._emptied_s)
+        return level % self._chip.frame_bytes == 0 and fewest <= level <= self._most(now_s)
 
     def _burst(self, count: int) -> Frames:
         chip = self._chip
@@ -150,16 +159,30 @@ class FifoReader:
         if now_s - self._heard_s > SILENCE_BEFORE_LOST_S + MIN_FRAMES / self._chip.odr_hz:
             raise RegisterFault("the sensor produces no samples")
 
-    def _watch(self, imu: FloatArray) -> None:
-        """RegisterFault when the same sample has come for FROZEN_S, and then for as long as it goes on to come."""
-        same = self._same is not None and np.array_equal(imu, np.broadcast_to(self._same, imu.shape))
-        if not same:
-            self._same, self._repeats = imu[-1].copy(), 0
-        elif self._repeats + len(imu) <= FROZEN_S * self._chip.odr_hz:
-            self._repeats += len(imu)
-        else:
-            if not self.frozen:  # those that were delivered; this batch and the following ones are not
-                self._counters["frozen_samples"] += self._repeats
-            self.frozen = True
-            raise RegisterFault(f"the sensor repeats one sample for {FROZEN_S:.0f} s")
+    def _living(self, frames: Frames) -> Frames:
+        """Return the frames without those that a frozen sensor repeats; RegisterFault if there are no others.
+
+        It is one when the same sample has come for FROZEN_S. Those that were delivered until then are counted.
+        """
+        imu = frames.imu
+        if self._same is not None:
+            fresh = np.flatnonzero((imu != self._same).any(axis=1))
+            if not fresh.size:
+                self._on_repeats(len(imu))
+                return frames
+            if self.frozen:
+                imu = imu[fresh[0] :]
         self.frozen = False
+        self._same = imu[-1].copy()
+        others = np.flatnonzero((imu != self._same).any(axis=1))
+        self._repeats = len(imu) - 1 - (int(others[-1]) + 1 if others.size else 0)
+        return replace(frames, imu=imu)
+
+    def _on_repeats(self, count: int) -> None:
+        if not self.frozen:
+            if self._repeats + count <= FROZEN_S * self._chip.odr_hz:
+                self._repeats += count
+                return
+            self.frozen = True
+            self._counters["frozen_samples"] += self._repeats
+        raise RegisterFault(f"the sensor repeats one sample for {FROZEN_S:.0f} s")

@@ -22,11 +22,11 @@ from edge.imu.bus import TRANSIENT_ERRNOS
 from edge.imu.chip import Chip, FifoFault, Frames, RegisterFault
 from edge.imu.drain import LEARNING_S, FifoReader, drain_interval_s
 from edge.imu.pedometer import HardwareTotal
-from edge.imu.status import SensorState, SensorStatus, StateMachine
+from edge.imu.source import ReconnectingImu
 from edge.types import BatchFlag, SampleBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
 
     from edge.imu.drain import Drain
     from edge.types import FloatArray
@@ -37,8 +37,6 @@ log = logging.getLogger(__name__)
 
 FAILURES_BEFORE_LOST = 5
 FAULTS_BEFORE_LOST = 5
-BACKOFF_S = (0.1, 2.0)
-HEARTBEAT_S = 0.5
 COUNTERS = (
     "bad_register",
     "bad_transfer",
@@ -51,13 +49,11 @@ COUNTERS = (
 )
 
 
-class FifoImu:
-    """An Imu over any FIFO chip.
+class FifoImu(ReconnectingImu):
+    """An Imu over any FIFO chip; wait_for_hz as there.
 
     connect: opens the bus, finds the chip, identifies it (not started yet); called again whenever the chip was lost.
     rotation: [3, 3] mount matrix, device axes = rotation @ chip axes.
-    wait_for_hz: None raises ImuError if the sensor is not there now; otherwise it is waited for, and until it has come
-    this is what `sampling_rate_hz` says. `name` and `sampling_rate_hz` are those of the sensor that was found last.
     """
 
     def __init__(
@@ -69,29 +65,19 @@ class FifoImu:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        super().__init__(COUNTERS, wait_for_hz, clock, sleep)
         self._connect = connect
         self._rotation = rotation
-        self._clock = clock
-        self._sleep = sleep
-        self._counters = dict.fromkeys(COUNTERS, 0)
-        self._machine = StateMachine(clock)
         self._pedometer = HardwareTotal()
-        self.name = "no sensor yet"
-        self.sampling_rate_hz = wait_for_hz or 0.0
         self._chip: Chip | None = None
         self._reader: FifoReader
         self._times: SampleClock | None = None
-        self._due_s = clock()
-        self._last_s: float | None = None
-        self._segment = self._sequence = 0
         self._segment_s = self._due_s
         self._gap = False
         self._learnt_hz: float | None = None
         self._failures = self._faults = 0
-        self._backoff_s = BACKOFF_S[0]
-        self._stopped = self._busy = False
         if wait_for_hz is None:
-            self._attach(self._start())
+            self._open()
 
     @property
     def hardware_total(self) -> int | None:
@@ -103,37 +89,13 @@ class FifoImu:
         """The measured rate of the sensor against the host's clock."""
         return self.sampling_rate_hz if self._times is None else self._times.rate_hz
 
-    def counters(self) -> dict[str, int]:
-        """Everything that went wrong since the source was opened, by name."""
-        return dict(self._counters)
+    def _is_open(self) -> bool:
+        return self._chip is not None
 
-    def status(self) -> SensorStatus:
-        """Return state, reason, true rate and how long there has been no good sample."""
-        silent_s = None if self._last_s is None else self._clock() - self._last_s
-        rate_hz = None if self._times is None else self._times.rate_hz
-        return SensorStatus(self._machine.state, self._machine.reason, rate_hz, silent_s)
+    def _open(self) -> None:
+        self._attach(self._start())
 
-    def close(self) -> None:
-        """End batches(); safe in a signal handler, in the middle of a burst too: the chip is released afterwards."""
-        self._stopped = True
-        if not self._busy:
-            self._release()
-
-    def batches(self) -> Iterator[SampleBatch]:
-        """Yield a batch about every 0.2 s until close(); an empty one at least every 0.5 s while there is no data."""
-        try:
-            while not self._stopped:
-                self._busy = True
-                batch = self._next()
-                self._busy = False
-                yield batch
-        finally:
-            self._busy = False
-            self._release()
-
-    def _next(self) -> SampleBatch:
-        if self._chip is None:
-            return self._search()
+    def _read(self) -> Sequence[SampleBatch]:
         self._wait()
         try:
             drain = self._reader.drain()
@@ -147,8 +109,8 @@ class FifoImu:
         else:
             self._failures = 0
             if drain is not None:
-                return self._deliver(drain)
-        return self._empty()
+                return [self._deliver(drain)]
+        return []
 
     def _wait(self) -> None:
         now_s = self._clock()
@@ -196,33 +158,9 @@ class FifoImu:
         self._segment_s = now_s
 
     def _lose(self, reason: str) -> None:
-        self._machine.change(SensorState.LOST, reason)
         self._break()
         self._failures = self._faults = 0
-        self._due_s = self._clock() + self._backoff_s
-        self._release()
-
-    def _search(self) -> SampleBatch:
-        """Wait a while, or try to connect if the back-off is over; always returns within about a heartbeat."""
-        wait_s = self._due_s - self._clock()
-        if wait_s > 0:
-            self._sleep(min(wait_s, HEARTBEAT_S))
-        elif not self._stopped:
-            self._try_connect()
-        return self._empty()
-
-    def _try_connect(self) -> None:
-        if self._machine.state is SensorState.LOST:
-            self._machine.change(SensorState.PROBING, self._machine.reason)
-        try:
-            chip = self._start()
-        except ImuError as error:
-            self._machine.trouble(str(error))
-            self._due_s = self._clock() + self._backoff_s
-            # Reset only by a calm sensor: one that fails as soon as it runs must not be set up many times a second.
-            self._backoff_s = min(2.0 * self._backoff_s, BACKOFF_S[1])
-            return
-        self._attach(chip)
+        self._give_up(reason)
 
     def _start(self) -> Chip:
         chip = self._connect()
@@ -248,19 +186,17 @@ class FifoImu:
         if self._times is None:
             self._times = SampleClock(chip.odr_hz, tolerance=chip.rate_tolerance)
         else:
-            self._counters["reinit"] += 1
             self._times.retune(chip.odr_hz, tolerance=chip.rate_tolerance)
         self._due_s = self._segment_s = self._clock()
         self._pedometer.attach(self._due_s)
-        state = SensorState.DEGRADED if again else SensorState.RUNNING
-        self._machine.change(state, f"{chip.name} {'connected again' if again else 'found'} at {chip.odr_hz:g} Hz")
+        self._found(f"{chip.name} at {chip.odr_hz:g} Hz", again=again)
 
     def _deliver(self, drain: Drain) -> SampleBatch:
         assert self._times is not None
         self._faults = 0
-        if self._machine.good():
-            self._backoff_s = BACKOFF_S[0]
+        self._good()
         self._ask_pedometer(drain.counted_s)
+        self._look_for_a_hole(drain)
         imu = self._mount(drain.frames.imu)
         time_s = self._times.stamp(len(imu), drain.counted_s, drain.read_s)
         flags = BatchFlag.NONE
@@ -276,6 +212,16 @@ class FifoImu:
         log.debug("samples=%d segment=%d newest_s=%.6f lost=%d", self._sequence, self._segment, self._last_s, lost)
         return batch
 
+    def _look_for_a_hole(self, drain: Drain) -> None:
+        """Start a new segment if samples are missing that the chip did not report, e.g. somebody else read its FIFO."""
+        assert self._times is not None
+        lacks = self._times.lacks(len(drain.frames.imu), drain.counted_s, drain.read_s)
+        if self._gap or (drain.complete and not lacks):
+            return
+        self._counters["bad_transfer"] += 1
+        self._machine.trouble("samples are missing from the FIFO")
+        self._break()
+
     def _ask_pedometer(self, now_s: float) -> None:
         """Read the chip's own step count now and then; if that fails, the samples are still good ones."""
         if self._chip is None or not self._pedometer.due(now_s):
@@ -289,11 +235,6 @@ class FifoImu:
         if self._rotation is None:
             return imu
         return np.hstack([imu[:, :3] @ self._rotation.T, imu[:, 3:] @ self._rotation.T]).astype(np.float32)
-
-    def _empty(self) -> SampleBatch:
-        return SampleBatch(
-            np.empty(0, dtype=np.float64), np.empty((0, 6), dtype=np.float32), self._segment, self._sequence
-        )
 
     def _release(self) -> None:
         chip, self._chip = self._chip, None

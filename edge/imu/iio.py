@@ -26,13 +26,12 @@ import numpy as np
 
 from edge.errors import ImuError
 from edge.imu.drain import SILENCE_BEFORE_LOST_S, drain_interval_s
-from edge.imu.fifo import BACKOFF_S, HEARTBEAT_S
 from edge.imu.iio_sysfs import AXES, TIMESTAMP, IioDevice, Kind, Layout, explain, no_data_ready
-from edge.imu.status import SensorState, SensorStatus, StateMachine
+from edge.imu.source import HEARTBEAT_S, ReconnectingImu
 from edge.types import BatchFlag, SampleBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from edge.config import Sensor
     from edge.types import FloatArray, TimeArray
@@ -235,11 +234,10 @@ def same_part(device_name: str, sensor_type: str) -> bool:
     return part.startswith(wanted) or wanted.startswith(part)
 
 
-class IioImu:
-    """An Imu over the kernel's IIO buffer. Raises ImuError if the device is not there or cannot be used now.
+class IioImu(ReconnectingImu):
+    """An Imu over the kernel's IIO buffer; wait_for_hz as there.
 
-    connect: opens and starts the device; called again whenever it was lost. wait_for_hz: with it, a device that is not
-    there now is looked for again and again, and until then `sampling_rate_hz` says this.
+    connect: opens and starts the device; called again whenever it was lost.
     """
 
     hardware_total = None
@@ -253,80 +251,40 @@ class IioImu:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        super().__init__(COUNTERS, wait_for_hz, clock, sleep)
         self._connect = connect
-        self._clock = clock
-        self._sleep = sleep
-        self._counters = dict.fromkeys(COUNTERS, 0)
-        self._machine = StateMachine(clock)
         self._device: IioSensor | None = None
-        self.name, self.sampling_rate_hz = "IIO device", wait_for_hz or 0.0
-        self._last_s: float | None = None
-        try:
+        self._period_s = 1.0 / (wait_for_hz or 1.0)
+        self._heard_s = self._due_s
+        self._opened = False
+        if wait_for_hz is None:
             self._open()
-        except ImuError as error:
-            if wait_for_hz is None:
-                raise
-            self._period_s = 1.0 / wait_for_hz
-            log.warning("%s; looking for it again and again", error)
-            self._machine.reason = str(error)
-        self._heard_s = clock()
-        self._due_s = 0.0
-        self._backoff_s = BACKOFF_S[0]
-        self._segment = self._sequence = 0
-        self._stopped = self._busy = False
 
     @property
     def rate_hz(self) -> float:
         """The measured rate of the sensor against the host's clock."""
         return 1.0 / self._period_s
 
-    def counters(self) -> dict[str, int]:
-        """Everything that went wrong since the source was opened, by name."""
-        return dict(self._counters)
+    def _is_open(self) -> bool:
+        return self._device is not None
 
-    def status(self) -> SensorStatus:
-        """Return state, reason, true rate and how long there has been no sample."""
-        silent_s = None if self._last_s is None else self._clock() - self._last_s
-        rate_hz = None if self._last_s is None else self.rate_hz
-        return SensorStatus(self._machine.state, self._machine.reason, rate_hz, silent_s)
-
-    def close(self) -> None:
-        """End batches(); safe in a signal handler; the device is released at once, or after the read under way."""
-        self._stopped = True
-        if not self._busy:
-            self._release()
-
-    def batches(self) -> Iterator[SampleBatch]:
-        """Yield what the kernel has, about every 0.1 s; an empty batch at least every 0.5 s while there is no data."""
-        try:
-            while not self._stopped:
-                self._busy = True
-                batches = self._next()
-                self._busy = False
-                yield from batches or [self._empty()]
-        finally:
-            self._busy = False
-            self._release()
-
-    def _next(self) -> list[SampleBatch]:
+    def _read(self) -> Sequence[SampleBatch]:
         device = self._device
-        if device is None:
-            self._reconnect()
-            return []
+        assert device is not None
         try:
             device.wait(HEARTBEAT_S)
             times, imu = device.read()
             self._check(times)
         except ImuError as error:
             self._counters["bad_transfer"] += 1
-            self._lose(str(error))
+            self._give_up(str(error))
             return []
         if len(times):
             return list(self._deliver(times, imu))
         silent_s = self._clock() - self._heard_s
         if silent_s > SILENCE_BEFORE_LOST_S + 3.0 * self._period_s:
             if device.answers():
-                self._lose(f"no data-ready edge for {silent_s:.1f} s")
+                self._give_up(f"no data-ready edge for {silent_s:.1f} s")
             else:
                 # The kernel goes on by itself once the bus works. Its buffer must not be disabled before: Linux 6.1
                 # loses a trigger whose chip cannot be reached then, until the next boot.
@@ -342,6 +300,7 @@ class IioImu:
     def _deliver(self, times: TimeArray, imu: FloatArray) -> Iterator[SampleBatch]:
         """One batch for each stretch without a hole."""
         self._heard_s = self._clock()
+        self._good()
         times = self._increasing(times)
         steps_s = np.diff(times, prepend=times[0] if self._last_s is None else self._last_s)
         holes = np.flatnonzero(steps_s > GAP_PERIODS * self._period_s)
@@ -351,6 +310,7 @@ class IioImu:
                 self._segment += 1
                 self._counters["gaps"] += 1
                 self._counters["gap_samples"] += max(1, round(float(steps_s[first]) / self._period_s) - 1)
+                self._machine.trouble("samples are missing from the kernel's buffer")
                 flags = BatchFlag.GAP_BEFORE
             yield SampleBatch(times[first:end], imu[first:end], self._segment, self._sequence, flags=flags)
             self._sequence += end - first
@@ -378,41 +338,14 @@ class IioImu:
         low_s, high_s = nominal_s / (1.0 + RATE_TOLERANCE), nominal_s / (1.0 - RATE_TOLERANCE)
         self._period_s = min(max(self._period_s, low_s), high_s)
 
-    def _lose(self, reason: str) -> None:
-        log.warning("%s: %s; opening it again", self.name, reason)
-        self._machine.change(SensorState.LOST, reason)
-        self._machine.change(SensorState.PROBING, reason)
-        self._release()
-        self._backoff_s = BACKOFF_S[0]
-        self._due_s = self._clock() + self._backoff_s
-
     def _open(self) -> None:
         self._device = self._connect()
         self.name = f"{self._device.name} (IIO)"
         self.sampling_rate_hz = self._device.odr_hz
         self._period_s = 1.0 / self._device.odr_hz
-        self._machine.change(SensorState.RUNNING, f"{self.name} found")
-
-    def _reconnect(self) -> None:
-        """Wait a while, or try to open the device if the back-off is over; returns within about a heartbeat."""
-        wait_s = self._due_s - self._clock()
-        if wait_s > 0:
-            self._sleep(min(wait_s, HEARTBEAT_S))
-            return
-        try:
-            self._open()
-        except ImuError as error:
-            log.info("%s: still lost: %s", self.name, error)
-            self._machine.reason = str(error)
-            self._due_s = self._clock() + self._backoff_s
-            self._backoff_s = min(2.0 * self._backoff_s, BACKOFF_S[1])
-            return
-        self._counters["reinit"] += 1
         self._heard_s = self._clock()
-        log.info("%s: opened again", self.name)
-
-    def _empty(self) -> SampleBatch:
-        return SampleBatch(np.empty(0), np.empty((0, 6), np.float32), self._segment, self._sequence)
+        self._found(self.name, again=self._opened)
+        self._opened = True
 
     def _release(self) -> None:
         device, self._device = self._device, None

@@ -55,7 +55,7 @@ class Chip:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.who_am_i = self.WHO_AM_I[1] if who_am_i is None else who_am_i
-        self.rate_error = rate_error
+        self._rate_error = rate_error
         self.temperature_c = temperature_c
         self.frozen = False
         self.samples_taken = 0
@@ -96,6 +96,20 @@ class Chip:
     def sample_rate_hz(self) -> float:
         """True rate of the faster sensor; 0 while both are off."""
         return max(self._rates_hz()) * (1.0 + self.rate_error)
+
+    @property
+    def rate_error(self) -> float:
+        """How much too fast the oscillator is; when it changes, it goes on from the last sample at the new pace."""
+        return self._rate_error
+
+    @rate_error.setter
+    def rate_error(self, share: float) -> None:
+        self._advance()
+        if self._ticks is not None:
+            nominal_hz = max(self._running_rates)
+            last_s = self._origin_s + self._ticks / (nominal_hz * (1.0 + self._rate_error))
+            self._origin_s = last_s - self._ticks / (nominal_hz * (1.0 + share))
+        self._rate_error = share
 
     @property
     def next_sample_s(self) -> float | None:
@@ -253,6 +267,8 @@ class Chip:
     def _due(self, rate_hz: float) -> bool:
         """Whether something that happens at a nominal rate happens with the present tick."""
         assert self._ticks is not None
+        if rate_hz == max(self._running_rates):
+            return True
         ratio = min(rate_hz / max(self._running_rates), 1.0)
         return math.floor(self._ticks * ratio + 1e-9) > math.floor((self._ticks - 1) * ratio + 1e-9)
 

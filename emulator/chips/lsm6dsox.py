@@ -210,3 +210,10 @@ class Ism330dhcx(Lsm6dsox):
     """ISM330DHCX: the same in this respect, under another name."""
 
     WHO_AM_I = (st.R_WHO_AM_I, 0x6B)
+
+
+class Lsm6dso32(Lsm6dsox):
+    """LSM6DSO32: the same identity, other ranges."""
+
+    ACC_MG_PER_LSB = (0.122, 0.976, 0.244, 0.488)
+    """By FS_XL: ±4, 32, 8, 16 g (Adafruit_CircuitPython_LSM6DS/lsm6dso32.py, _add_accel_ranges)."""

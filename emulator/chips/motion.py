@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,26 +26,38 @@ class Motion:
     def __init__(self, recording: Recording, rate_hz: float, start_s: float | None, *, repeats: bool = False) -> None:
         self.start_s = start_s
         self.repeats = repeats
-        self._rows = np.nan_to_num(np.asarray(recording, dtype=np.float64))
+        rows = np.nan_to_num(np.asarray(recording, dtype=np.float64))
+        self._length, self._columns = (int(size) for size in rows.shape)
+        self._flat = array("d", rows.tobytes())
         self._rate_hz = rate_hz
+        self._asked: tuple[float, float | None] | None = None
+        self._row: list[float] = []
 
     @property
     def duration_s(self) -> float:
         """Length of the recording."""
-        return len(self._rows) / self._rate_hz
+        return self._length / self._rate_hz
 
     def row(self, at_s: float) -> list[float]:
-        """Interpolate the recording at an instant, linearly."""
-        last = len(self._rows) - 1
+        """Interpolate the recording at an instant, linearly; accelerometer and gyroscope ask for the same one."""
+        if self._asked != (at_s, self.start_s):
+            self._asked = at_s, self.start_s
+            self._row = self._interpolate(at_s)
+        return self._row
+
+    def _interpolate(self, at_s: float) -> list[float]:
+        last = self._length - 1
         position = 0.0 if self.start_s is None else (at_s - self.start_s) * self._rate_hz
         if self.repeats and last:
             position = math.fmod(max(position, 0.0), last)
         position = min(max(position, 0.0), float(last))
         index = min(int(position), max(last - 1, 0))
         part = position - index
-        first, second = self._rows[index], self._rows[min(index + 1, last)]
-        row: list[float] = (first + part * (second - first)).tolist()
-        return row
+        width = self._columns
+        first = self._flat[index * width : (index + 1) * width]
+        after = min(index + 1, last)
+        second = self._flat[after * width : (after + 1) * width]
+        return [a + part * (b - a) for a, b in zip(first, second, strict=True)]
 
 
 def acc_words(row: list[float], lsb_per_g: float) -> list[int]:
@@ -59,7 +72,8 @@ def gyr_words(row: list[float], lsb_per_dps: float) -> list[int]:
 
 def word(value: float) -> int:
     """Round and saturate to a signed 16-bit number."""
-    return max(-32768, min(32767, round(value)))
+    whole = round(value)
+    return whole if -32768 <= whole <= 32767 else -32768 if whole < 0 else 32767
 
 
 def signed16(value: int) -> int:

@@ -111,8 +111,6 @@ class Mpu6050(Chip):
                 return self._count_latch >> 8
             case 0x73:
                 return self._count_latch & 0xFF
-            case 0x74:
-                return self._pop()
             case 0x3A:  # flags clear when they are read
                 status, self._registers[register] = self._registers[register], 0
                 return status
@@ -120,13 +118,16 @@ class Mpu6050(Chip):
                 return DEVICE_RESET_BIT | self._registers[register]
         return self._registers[register]
 
-    def _pop(self) -> int:
-        if self._fifo:
-            self._last_fifo_byte = self._fifo[0]
-            del self._fifo[:1]
-        elif self.silicon.empty_fifo_byte is not None:
-            return self.silicon.empty_fifo_byte
-        return self._last_fifo_byte
+    def _read_some(self, count: int) -> bytes:
+        """Pop them all at once; an empty FIFO gives the same byte again and again."""
+        if self._pointer != R_FIFO_R_W:
+            return super()._read_some(count)
+        taken = bytes(self._fifo[:count])
+        del self._fifo[:count]
+        if taken:
+            self._last_fifo_byte = taken[-1]
+        over_read = self.silicon.empty_fifo_byte
+        return taken.ljust(count, bytes((self._last_fifo_byte if over_read is None else over_read,)))
 
     # The sensor side.
 

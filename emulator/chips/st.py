@@ -43,6 +43,7 @@ class LsmChip(Chip):
     """Software reset (AN4650 and AN5272, section "Reboot and software reset")."""
     TEMPERATURE_LSB_PER_C: ClassVar[float] = 256.0
     ODR_HZ: ClassVar[tuple[float, ...]] = ODR_HZ
+    ACC_MG_PER_LSB: ClassVar[tuple[float, ...]] = ACC_MG_PER_LSB
     DRDY_CLEARED_BY: ClassVar[Mapping[int, int]] = {0x23: GDA_BIT, 0x29: XLDA_BIT, 0x21: TDA_BIT}
     """Reading the high byte of a first word clears its flag."""
 
@@ -79,7 +80,7 @@ class LsmChip(Chip):
             self._registers[R_STATUS] |= GDA_BIT
         if acc_due:
             full_scale = self._registers[R_CTRL1_XL] >> 2 & 3
-            self._put(R_OUTX_L_XL, struct.pack("<3h", *self._acc(at_s, 1000.0 / ACC_MG_PER_LSB[full_scale])))
+            self._put(R_OUTX_L_XL, struct.pack("<3h", *self._acc(at_s, 1000.0 / self.ACC_MG_PER_LSB[full_scale])))
             self._registers[R_STATUS] |= XLDA_BIT
             self._walk(at_s, self._motion.row(at_s)[:3])
         self._queue(at_s, acc_due, gyr_due)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.clock import SampleClock
+from edge.clock import RECENT_S, SampleClock
 from edge.imu.drain import LEARNING_S, drain_interval_s
 
 Times = npt.NDArray[np.float64]
@@ -158,3 +158,48 @@ def test_monotonic_for_any_counts_at_any_times(blocks: list[tuple[int, float, fl
             assert time_s > last_s
             last_s = time_s
         assert 0.93 * nominal_hz <= clock.rate_hz * (1 + 1e-12) <= 1.07 * nominal_hz * (1 + 2e-12)
+
+
+@pytest.mark.parametrize("rate_error", [0.0, 0.01, -0.03, 0.05, -0.05])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_no_samples_are_missed_where_none_is_missing(rate_error: float, seed: int) -> None:
+    assert missed(simulate(rate_error, seed=seed)[1]) == []
+
+
+@pytest.mark.parametrize("rate_error", [0.0, 0.05, -0.05])
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("lost", [1, 2, 10])
+def test_samples_that_vanish_in_silence_are_missed_soon(rate_error: float, seed: int, lost: int) -> None:
+    """More than one at once; a single one as soon as a read meets the end of a period."""
+    reads = simulate(rate_error, seed=seed)[1]
+    robbed = next(index for index in range(200, len(reads)) if reads[index].samples > lost)
+    reads[robbed] = replace(reads[robbed], samples=reads[robbed].samples - lost)
+    noticed = missed(reads)[0]
+    assert reads[noticed].counted_s - reads[robbed].counted_s <= (RECENT_S if lost == 1 else 0.0)
+    assert noticed >= robbed
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.0, 0.01), (-0.03, 0.05), (0.05, 0.19), (-0.19, 0.0)])
+def test_an_oscillator_that_jumps_to_a_faster_pace_is_learnt_anew(before: float, after: float) -> None:
+    """A regression alone would need half a minute; times stay bounded by the reads meanwhile."""
+    first = [read for read in simulate(before, duration_s=40.0)[1] if read.samples]
+    later = simulate(after, duration_s=12.0, seed=2)[1]
+    shift_s = first[-1].counted_s - START_S
+    clock = SampleClock(NOMINAL_HZ, tolerance=0.2)
+    stamp_all(clock, first)
+    for read in later:
+        counted_s = read.counted_s + shift_s
+        times = clock.stamp(read.samples, counted_s, read.read_s)
+        assert counted_s - read.read_s - 2.0 / NOMINAL_HZ <= times[-1] <= counted_s
+    assert clock.rate_hz == pytest.approx(NOMINAL_HZ * (1.0 + after), rel=2e-3)
+
+
+def missed(reads: list[Read]) -> list[int]:
+    """Return the reads at which samples were missed."""
+    clock = SampleClock(NOMINAL_HZ)
+    found = []
+    for index, read in enumerate(reads):
+        if clock.lacks(read.samples, read.counted_s, read.read_s):
+            found.append(index)
+        clock.stamp(read.samples, read.counted_s, read.read_s)
+    return found

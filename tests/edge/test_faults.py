@@ -44,7 +44,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 def check(trouble: Trouble, outcome: Outcome) -> None:
     """Check that nothing was lost in silence. A loaded machine may lose more, and has to report that too."""
-    assert abs(outcome.samples_reported - outcome.samples_lost) <= TOLERANCE_SAMPLES + 0.02 * outcome.samples_lost
+    tolerance = TOLERANCE_SAMPLES + 0.02 * abs(outcome.samples_lost)
+    assert -tolerance <= outcome.samples_reported - outcome.samples_lost <= tolerance + trouble.looks_like
     assert not trouble.loses or outcome.samples_lost > 0
     assert not trouble.counter or outcome.counters.get(trouble.counter, 0) >= 1
     assert outcome.recover_s < BACK_SOON_S
@@ -112,10 +113,10 @@ def test_what_is_lost_is_reported(scene: Scene, name: str) -> None:
     check(trouble, scene.play(trouble.inject))
 
 
-def test_random_faults_in_simulated_time_cost_few_steps_outside_the_reported_gaps(tmp_path: Path) -> None:
+def test_random_faults_in_simulated_time_cost_no_step_outside_the_reported_gaps(tmp_path: Path) -> None:
     """Six minutes with a seed; `make soak HOURS=24` is the same for longer, and watches the memory.
 
-    The goal is no step at all; a resampling grid that begins anew after a gap still moves one in 267 (docs/faults.md).
+    What a gap takes with it is said in tests/edge/soak_zones.py; outside of that not one step may differ.
     """
     command = [sys.executable, "-m", "tests.edge.soak_faults", "--hours", "0.1", "--seed", "2", "--pause", "25"]
     done = subprocess.run(
@@ -123,8 +124,10 @@ def test_random_faults_in_simulated_time_cost_few_steps_outside_the_reported_gap
     )
     assert done.stdout, done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
-    assert report["garbage_frames"] == 0, report
-    assert max(report["missing"], report["surplus"]) <= 0.01 * report["steps_outside_gaps_without_faults"], report
+    assert report["garbage_frames"] == report["unreported_samples"] == 0, report
+    assert report["missing"] == report["surplus"] == 0, report
+    assert report["frozen_frames"] == report["counters"]["frozen_samples"] > 0, report
+    assert done.returncode == 0, report
     assert report["faults"] >= 5
     assert report["gaps"] >= 3
     assert report["steps_outside_gaps_with_faults"] > 50

@@ -15,6 +15,7 @@ from edge.pipeline import Pipeline
 from edge.recording import Recording, load
 from edge.types import SampleBatch, StepEvent
 from emulator.gait import simulate_walk
+from tests.edge.memory import HOP_S, memory_s
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "step.tflite"
 
@@ -26,7 +27,12 @@ def classifier() -> StepClassifier:
 
 @pytest.fixture(scope="module")
 def walk() -> Recording:
-    return simulate_walk(30.0, seed=3)
+    return simulate_walk(40.0, seed=3)
+
+
+def truth(recording: Recording) -> list[float]:
+    assert recording.steps is not None
+    return list(recording.steps)
 
 
 def steps_of(
@@ -79,12 +85,89 @@ def test_steps_right_up_to_the_end_of_a_recording_are_counted(classifier: StepCl
 
 
 def test_nothing_is_carried_across_a_gap(classifier: StepClassifier, walk: Recording) -> None:
-    """The second segment gives what it gives alone, and the first one too."""
-    middle = 1500
-    both = steps_of(classifier, walk, [], segment_from=middle)
-    first = Recording("first", walk.time_s[:middle], walk.imu[:middle], walk.sampling_rate_hz)
-    second = Recording("second", walk.time_s[middle:], walk.imu[middle:], walk.sampling_rate_hz)
-    assert both == steps_of(classifier, first, []) + steps_of(classifier, second, [])
+    """The second segment gives what it gives alone, and the first one too; it begins where a hop does."""
+    middle = 1504
+    late_s = walk.time_s + np.where(np.arange(len(walk.time_s)) < middle, 0.0, 10 * 0.08)
+    torn = Recording("torn", late_s, walk.imu, walk.sampling_rate_hz)
+    both = steps_of(classifier, torn, [], segment_from=middle)
+    first = Recording("first", late_s[:middle], walk.imu[:middle], walk.sampling_rate_hz)
+    second = Recording("second", late_s[middle:], walk.imu[middle:], walk.sampling_rate_hz)
+    alone = steps_of(classifier, first, []) + steps_of(classifier, second, [])
+    assert [step.confidence for step in both] == [step.confidence for step in alone]
+    assert [step.time_s for step in both] == pytest.approx([step.time_s for step in alone], abs=1e-9)
+
+
+def test_a_walk_goes_on_across_short_gaps_and_no_step_is_counted_inside_one(
+    classifier: StepClassifier, walk: Recording
+) -> None:
+    """A burst that fails every two seconds loses the steps in it, not the walk."""
+    pipeline = Pipeline(classifier, source_rate_hz=walk.sampling_rate_hz)
+    phase_s = (walk.time_s - 1.0) % 2.0
+    lost = (walk.time_s > 1.0) & (phase_s < 0.15)
+    segments = np.cumsum(np.diff(lost.astype(int), prepend=0) == -1)
+    found: list[float] = []
+    for segment in range(int(segments[-1]) + 1):
+        here = ~lost & (segments == segment)
+        batch = SampleBatch(walk.time_s[here], walk.imu[here], segment)
+        found += [step.time_s for step in pipeline.push(batch)]
+    found += [step.time_s for step in pipeline.finish()]
+    steps = truth(walk)
+    outside = [step for step in steps if step < 1.0 or (step - 1.0) % 2.0 >= 0.15]
+    assert not [step for step in found if step > 1.01 and 0.0 < (step - 1.0) % 2.0 < 0.14]
+    missed = [step for step in outside if not np.any(np.abs(np.array(found) - step) <= 0.25)]
+    assert len(missed) <= 0.1 * len(outside), missed
+    assert len(found) <= len(steps)
+
+
+@pytest.mark.parametrize("ended", [1531, 1537, 1540, 1600])
+def test_a_gap_is_forgotten_when_the_memory_of_the_model_is_over(
+    classifier: StepClassifier, walk: Recording, ended: int
+) -> None:
+    """From then on windows and answers are, bit for bit, those of the same walk without the gap."""
+
+    def heard(*batches: SampleBatch) -> list[tuple[float, bytes, bytes, float | None]]:
+        found: list[tuple[float, bytes, bytes, float | None]] = []
+        pipeline = Pipeline(
+            classifier,
+            source_rate_hz=walk.sampling_rate_hz,
+            observe=lambda window, answer: found.append(
+                (window.time_s, window.data.tobytes(), answer.step.tobytes(), answer.walking)
+            ),
+        )
+        for batch in batches:
+            list(pipeline.push(batch))
+        return [one for one in found if one[0] >= float(walk.time_s[ended]) + memory_s(classifier)]
+
+    whole = heard(SampleBatch(walk.time_s, walk.imu))
+    torn = heard(
+        SampleBatch(walk.time_s[:1500], walk.imu[:1500]),
+        SampleBatch(walk.time_s[ended:], walk.imu[ended:], segment=1),
+    )
+    classifier.reset()
+    assert len(whole) >= 100
+    assert torn == whole
+
+
+def test_the_memory_is_that_of_the_tensors(classifier: StepClassifier) -> None:
+    """What two models with different pasts are told alike makes them alike within that time, and not much sooner."""
+    one, other = classifier, StepClassifier(MODEL)
+    random = np.random.default_rng(5)
+
+    def noise() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        return random.normal(0.0, 10.0, (2, 3)).astype(np.float32)
+
+    for _ in range(250):
+        one.infer(noise())
+        other.infer(noise())
+    last_different = 0
+    for hop in range(1, 251):
+        heard = noise()
+        first, second = one.infer(heard), other.infer(heard)
+        if first.walking != second.walking or (first.step != second.step).any():
+            last_different = hop
+    one.reset()
+    hops = memory_s(one) / HOP_S
+    assert 0.5 * hops < last_different <= hops
 
 
 @pytest.mark.data

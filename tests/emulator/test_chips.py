@@ -84,6 +84,21 @@ def test_true_rate(bench: Bench, rate_error: float) -> None:
     assert bench.chip.sample_rate_hz == pytest.approx(odr_hz * (1 + rate_error))
 
 
+def test_an_oscillator_that_changes_its_pace_goes_on_from_where_it_is(bench: Bench) -> None:
+    """No sample comes twice or is left out at the change, however long it has run."""
+    bench.run()
+    bench.time.sleep(100.0)
+    bench.chip.take_due()
+    before, odr_hz = bench.chip.samples_taken, RECIPES[bench.name].odr_hz
+    for rate_error in (0.05, -0.05, 0.0):
+        bench.chip.rate_error = rate_error
+        assert bench.chip.samples_taken - before <= 1
+        bench.time.sleep(10.0)
+        bench.chip.take_due()
+        assert bench.chip.samples_taken - before == pytest.approx(10 * odr_hz * (1 + rate_error), abs=1.5)
+        before = bench.chip.samples_taken
+
+
 def test_full_scale_saturates(bench: Bench) -> None:
     recipe = RECIPES[bench.name]
     bench = Bench(bench.name, np.array([[200.0, -200.0, G, 60.0, np.nan, -60.0]]))

@@ -39,7 +39,7 @@ STUCK_ERRNOS = frozenset({errno.ETIMEDOUT, errno.EAGAIN})
 
 def type_names() -> tuple[str, ...]:
     """Every name that `sensor.type` may have, apart from auto and replay."""
-    return tuple(name for family in FAMILIES for name in family.types)
+    return tuple(name for family in FAMILIES for name in (*family.types, *family.named))
 
 
 def find(
@@ -56,7 +56,7 @@ def find(
     sensor_type: auto, or a name of the family to look for; address: None tries all that a known chip can have.
     Raises ImuError in the user's words: nothing answers, something unknown does, or the bus does not work.
     """
-    families = [family for family in FAMILIES if sensor_type in ("auto", *family.types)]
+    families = [family for family in FAMILIES if sensor_type in ("auto", *family.types, *family.named)]
     addresses = sorted({one for family in families for one in family.addresses}) if address is None else [address]
     answers: list[str] = []
     absent: list[ImuError] = []
@@ -74,7 +74,7 @@ def find(
                 answers.append(found)
             else:
                 family, part = found
-                return family.chip(bus, one, part, options, sleep=sleep)
+                return family.chip(bus, one, family.part_named(sensor_type, part), options, sleep=sleep)
     if answers:
         raise ImuError(answers[0])
     raise _nobody(absent, addresses, bus.name)

@@ -80,7 +80,7 @@ class Family:
 
     types: the names in `sensor.type`, the first being the family's; addresses: where its strap pins can put it;
     identity: WHO_AM_I, which is readable while `bank`, where there is one, is 0; guess: the row for silicon with an
-    unknown identity.
+    unknown identity; named: rows, by their `sensor.type`, that no identity tells from another one.
     """
 
     types: tuple[str, ...]
@@ -90,10 +90,16 @@ class Family:
     chip: type[RegisterChip]
     guess: Part
     bank: Field | None = None
+    named: Mapping[str, Part] = field(default_factory=dict)
 
     def part_of(self, who_am_i: int) -> Part | None:
         """Return the row for an identity, None if no part of the family answers so."""
         return next((part for part in self.parts if who_am_i in part.who_am_i), None)
+
+    def part_named(self, sensor_type: str, found: Part) -> Part:
+        """Return the row that the user names, if what was found may be it, or else the row of what was found."""
+        named = self.named.get(sensor_type)
+        return found if named is None or named.who_am_i != found.who_am_i else named
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,19 @@
-"""ST LSM6DSOX (also LSM6DSO) and ISM330DHCX: a FIFO of 512 tagged words of 7 bytes.
+"""ST LSM6DSOX (also LSM6DSO), LSM6DSO32 and ISM330DHCX: a FIFO of 512 tagged words of 7 bytes.
+
+An LSM6DSO32 gives the same WHO_AM_I as an LSM6DSOX, and no documented register tells them apart: only its accelerometer
+does, whose four ranges are ±4, 32, 8 and 16 g where the others' are ±2, 16, 4 and 8 g. It has to be named in
+`sensor.type`; taken for an LSM6DSOX it shows half of gravity at rest, which is said.
 
 Sources: DS12814 rev 3 (LSM6DSOX), DS13012 rev 7 (ISM330DHCX), section in brackets; ST's own lsm6dsox-pid
 (lsm6dsox_reg.h, the bit fields of *_t); AN5192 for FREQ_FINE; the Linux kernel's drivers/iio/imu/st_lsm6dsx
-(st_lsm6dsx_core.c, st_lsm6dsx_buffer.c).
+(st_lsm6dsx_core.c, st_lsm6dsx_buffer.c); for the LSM6DSO32, Adafruit_CircuitPython_LSM6DS/lsm6dso32.py.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +27,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from edge.imu.chip import Frames
+    from edge.imu.registers import Int16Array
+
+log = logging.getLogger(__name__)
 
 FUNC_CFG_ACCESS = Field(0x01, 0x80)
 REG_ACCESS = Field(0x01, 0xC0)  # embedded functions, sensor hub
@@ -64,6 +73,8 @@ FS_8G, FS_1000DPS = 3, 2
 QUARTER_OF_RATE = 0
 RESET_S = 0.05  # kernel: 50 ms
 FREQ_FINE_STEP = 0.0015  # of the rate per LSB (AN5192 6.4; st_lsm6dsx_init_hw_timer)
+HALF_G, STILL_G, HALF_S = (0.4, 0.6), 0.03, 5.0
+"""Nobody lies still for 5 s, to 30 mg, at half of gravity."""
 SEEDED_TOLERANCE = 0.05
 """FREQ_FINE is trimmed in the factory at room temperature; without it these parts are off by up to 20 %."""
 
@@ -95,6 +106,12 @@ def _part(name: str, who_am_i: int) -> Part:
 
 
 LSM6DSOX = _part("LSM6DSOX", 0x6C)
+FS_8G_OF_32 = 2
+LSM6DSO32 = replace(
+    LSM6DSOX,
+    name="LSM6DSO32",
+    setup=tuple((field, FS_8G_OF_32 if field is FS_XL else value) for field, value in LSM6DSOX.setup),
+)
 ISM330DHCX = _part("ISM330DHCX", 0x6B)
 
 
@@ -109,6 +126,7 @@ class Lsm6dsox(RegisterChip):
         super().__init__(*args, **options)
         self._nominal_hz = self.odr_hz
         self._overrun = False
+        self._half_samples = 0
 
     def reset(self) -> None:
         """Reset, also out of another page."""
@@ -156,7 +174,18 @@ class Lsm6dsox(RegisterChip):
             raise FifoFault("bad_transfer", "FIFO words are out of step")
         gyr = int16_le(words[frame, gyro, 1:].tobytes(), 3)
         acc = int16_le(words[frame, 1 - gyro, 1:].tobytes(), 3)
+        if self.part is LSM6DSOX:
+            self._weigh(acc)
         return self._frames(acc, gyr, None)
+
+    def _weigh(self, acc: Int16Array) -> None:
+        """Say once if the device lies still at half of gravity for seconds: it is an LSM6DSO32 then."""
+        in_g = acc / self.part.acc_lsb_per_g
+        low, high = HALF_G
+        still = in_g.std(axis=0).max() < STILL_G and low < float(np.linalg.norm(in_g.mean(axis=0))) < high
+        before, self._half_samples = self._half_samples, self._half_samples + len(acc) if still else 0
+        if before < HALF_S * self.odr_hz <= self._half_samples:
+            log.warning("gravity reads about half: an LSM6DSO32? then set sensor.type: lsm6dso32")
 
     def pedometer_steps(self) -> int | None:
         """Return STEP_COUNTER of the embedded functions' page."""
@@ -186,5 +215,6 @@ FAMILY = Family(
     parts=(LSM6DSOX, ISM330DHCX),
     chip=Lsm6dsox,
     guess=LSM6DSOX,
+    named={"lsm6dso32": LSM6DSO32},
     bank=REG_ACCESS,
 )

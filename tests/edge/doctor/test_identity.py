@@ -14,7 +14,8 @@ from edge.imu.chips import FAMILIES
         (0x68, 117, 0x68, "MPU-6050"), (0x69, 117, 0x70, "MPU-6500"), (0x68, 117, 0x71, "MPU-9250"),
         (0x68, 117, 0x73, "MPU-9255"), (0x68, 117, 0x47, "ICM-42688-P"), (0x69, 0, 0xEA, "ICM-20948"),
         (0x68, 0, 0xD1, "BMI160"), (0x69, 0, 0x24, "BMI270"), (0x6A, 15, 0x69, "LSM6DS3"),
-        (0x6B, 15, 0x6C, "LSM6DSO or LSM6DSOX"), (0x6A, 15, 0x6B, "ISM330DHCX or LSM6DSR"), (0x6A, 15, 0x68, "LSM9DS1"),
+        (0x6B, 15, 0x6C, "LSM6DSO, LSM6DSOX or LSM6DSO32"),
+        (0x6A, 15, 0x6B, "ISM330DHCX or LSM6DSR"), (0x6A, 15, 0x68, "LSM9DS1"),
     ],
 )  # fmt: skip
 def test_a_part_is_known_by_its_identity(address: int, register: int, value: int, part: str) -> None:

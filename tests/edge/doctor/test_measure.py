@@ -23,8 +23,8 @@ DEGREE = np.pi / 180
 NOISE = np.random.default_rng(1).normal(size=(1000, 6)) * ([0.03] * 3 + [0.002] * 3)
 
 
-def verdicts(imu: np.ndarray, rate_hz: float | None = 100.0, **counters: int) -> list[Finding]:
-    return list(judge(Watched(imu.astype(np.float32), 10.0, rate_hz, 100.0, counters), "MPU-6050"))
+def verdicts(imu: np.ndarray, rate_hz: float | None = 100.0, name: str = "MPU-6050", **counters: int) -> list[Finding]:
+    return list(judge(Watched(imu.astype(np.float32), 10.0, rate_hz, 100.0, counters), name))
 
 
 def at_rest(up: tuple[float, float, float] = (0.0, 0.0, 1.0), gravity: float = 9.80665) -> np.ndarray:
@@ -63,6 +63,13 @@ def test_which_way_is_up(up: tuple[float, float, float], words: str) -> None:
 def test_gravity(gravity: float, level: str) -> None:
     (one,) = [one for one in verdicts(at_rest(gravity=gravity)) if one.text.startswith("gravity reads")]
     assert one.level == level
+
+
+def test_half_of_gravity_is_another_part_where_the_identity_does_not_tell() -> None:
+    findings = {name: verdicts(at_rest(gravity=4.9), name=name) for name in ("LSM6DSOX", "MPU-6050")}
+    advice = {name: [one.advice for one in found if one.level == "fail"] for name, found in findings.items()}
+    assert advice["LSM6DSOX"] == ["an LSM6DSO32? then set sensor.type: lsm6dso32"]
+    assert "LSM6DSO32" not in str(advice["MPU-6050"])
 
 
 def test_no_gravity_at_all() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from edge.imu.chip import FifoFault
 from edge.imu.chips import mpu6050
-from edge.imu.drain import drain_interval_s
+from edge.imu.drain import FROZEN_S, drain_interval_s
 from edge.imu.registers import int16_be
 from emulator.inprocess import InProcessBus
 from emulator.mpu6050 import MPU_6050, MPU_6500, Silicon
@@ -396,3 +396,49 @@ def test_a_consumer_that_stops_listening_releases_the_sensor(bench: Bench) -> No
 def test_saturated_samples_stay_saturated() -> None:
     words = int16_be(bytes.fromhex("7fff800000000000000000000000"), 7)
     assert words[0, :2].tolist() == [32767, -32768]
+
+
+@pytest.mark.parametrize("taken_after_s", [0.03, 0.1, 0.2])
+def test_samples_that_somebody_else_took_from_the_fifo_are_missed(bench: Bench, taken_after_s: float) -> None:
+    """Whole frames vanish, without an overflow and in step: only the time tells."""
+    imu = bench.open()
+    before = bench.run(imu, 5.0)
+    bench.time.sleep(taken_after_s)
+    bench.chip.drop_fifo_bytes(2000)
+    after = bench.run(imu, 5.0)
+    both = Run(before.batches + after.batches, 0.0)
+    both.check()
+    assert both.lost >= 2
+    assert both.gaps == 1
+    assert abs(imu.counters()["gap_samples"] - both.lost) <= 1
+    assert imu.counters()["bad_transfer"] == 1
+
+
+def test_a_frozen_sensor_is_found_out_once_and_not_believed_until_it_moves(bench: Bench) -> None:
+    imu = bench.open()
+    bench.run(imu, 2.1)
+    bench.chip.frozen = True
+    frozen = bench.run(imu, 20.0)
+    repeated = int((np.diff(frozen.counts) == 0).sum())
+    assert FROZEN_S * 100.0 - 30 <= repeated <= FROZEN_S * 100.0
+    assert imu.counters()["frozen_samples"] == repeated
+    assert imu.counters()["reinit"] <= 12, "with back-off, though it comes back every time"
+    bench.time.sleep(0.02)  # frozen frames and living ones in one burst
+    bench.chip.take_due()
+    bench.chip.frozen = False
+    living = bench.run(imu, 5.0)
+    assert len(living.counts) > 200
+    assert frozen.counts[-1] not in living.counts
+    assert imu.counters()["frozen_samples"] == repeated
+    living.check()
+
+
+def test_a_few_frozen_samples_are_no_frozen_sensor(bench: Bench) -> None:
+    imu = bench.open()
+    bench.run(imu, 2.0)
+    for _ in range(3):
+        bench.chip.frozen = True
+        bench.run(imu, 4.0)
+        bench.chip.frozen = False
+        bench.run(imu, 1.0)
+    assert set(imu.counters().values()) == {0}
