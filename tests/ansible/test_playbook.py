@@ -168,6 +168,7 @@ def test_packages_that_somebody_else_has_signed_or_changed_are_refused(fleet: Fl
     for deb in (fleet.site / "changed" / "pool" / "bookworm").glob(f"footfall_{NEXT}*"):
         deb.write_bytes(deb.read_bytes() + b"\0")
     install = ["apt-get", "install", "--yes", "--only-upgrade", "-o", "Dpkg::Options::=--force-confold", "footfall"]
+    hall.machine.run("apt-get", "clean")  # what was fetched before would do
     for site in ("strange", "changed"):
         source.write_text(ours.replace("/footfall\n", f"/{site}\n", 1))
         hall.machine.run("apt-get", "update", check=False)
