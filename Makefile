@@ -32,15 +32,18 @@ run: $(DEVICE_STAMP) ## a walk through emulated I2C, the real daemon and a real 
 test: test-device-code test-converter ## everything needed, then all tests that this machine can run
 
 test-device-code: $(DEV_STAMP)
-	@scripts/need mosquitto mosquitto i2cget i2c-tools strace strace ip iproute2 iptables iptables openssl openssl
+	@scripts/need mosquitto mosquitto i2cget i2c-tools strace strace ip iproute2 iptables iptables openssl openssl \
+		apt-ftparchive apt-utils gpg gnupg
 	$(VENV)/bin/python -m pytest --ignore=tests/converter $(ARGS)
 
 test-converter: $(CONVERTER_STAMP)
 	$(CONVERTER)/bin/python -m pytest tests/converter $(ARGS)
 
-test-arm: $(CONVERTER_STAMP) ## the shipped model on an emulated Raspberry Pi 4: the same bytes as here
+test-arm: $(CONVERTER_STAMP) ## the shipped model on emulated Arm cores: on 64 bit the same bytes as here; the packages' runtimes, 64 and 32 bit
 	@PIP_PYTHON=$(CONVERTER)/bin/python PATH="$(CURDIR)/$(CONVERTER)/bin:$$PATH" scripts/arm64-root
 	@PIP_PYTHON=$(CONVERTER)/bin/python systemd/packaging/build-deb "$$(. /etc/os-release; echo "$$VERSION_CODENAME")" arm64
+	@scripts/armhf-root
+	@PIP_PYTHON=$(CONVERTER)/bin/python systemd/packaging/build-deb bookworm armhf
 	$(CONVERTER)/bin/python -m pytest -m arm tests/converter/test_arm.py tests/systemd/test_arm_package.py $(ARGS)
 
 check: lint test ## lint, types and tests: what CI runs
@@ -129,12 +132,14 @@ test-ha: $(DEV_STAMP) build/ha/.stamp ## discovery in a real headless Home Assis
 # Every Debian release and architecture that a package is made for; SUITE= and ARCH= choose.
 DEBS := bookworm-arm64 bookworm-amd64 bookworm-armhf trixie-arm64 trixie-amd64
 
+WANTED_DEBS = $(filter $(if $(SUITE),$(SUITE)-%,%),$(filter $(if $(ARCH),%-$(ARCH),%),$(DEBS)))
+
 deb: | $(VENV)/bin/python ## Debian packages for the device into build/deb [SUITE=bookworm] [ARCH=arm64]
+	@[ -n '$(WANTED_DEBS)' ] || { echo 'no package for SUITE=$(SUITE) ARCH=$(ARCH); there are: $(DEBS)' >&2; exit 2; }
 	@scripts/need dh debhelper dpkg-buildpackage dpkg-dev lintian lintian
-	@for deb in $(filter $(if $(SUITE),$(SUITE)-%,%),$(filter $(if $(ARCH),%-$(ARCH),%),$(DEBS))); do \
-		PIP_PYTHON='$(CURDIR)/$(VENV)/bin/python' systemd/packaging/build-deb "$${deb%-*}" "$${deb#*-}" || exit 1; \
-	done
-	@lintian --fail-on error,warning --allow-root build/deb/footfall_*.deb
+	@printf '%s\n' $(WANTED_DEBS) | tr - ' ' | PIP_PYTHON='$(CURDIR)/$(VENV)/bin/python' \
+		xargs -P "$$(nproc)" -L 1 systemd/packaging/build-deb
+	@printf '%s\n' build/deb/footfall_*.deb | xargs -P "$$(nproc)" -n 1 lintian --fail-on error,warning --allow-root
 
 install: ## on the device, without the .deb: a virtual environment in /opt/footfall and the service [PYTHON=/usr/bin/python3.11]
 	@$(SUDO) env PYTHON='$(PYTHON)' scripts/install
@@ -145,14 +150,27 @@ uninstall: ## take that away again; PURGE=1 also removes settings and steps
 # The code of before there was a package, under a lower number: what an upgrade starts from.
 PREVIOUS := 0.0.9 f937815
 
-test-device: $(DEV_STAMP) ## the .deb on booted bookworm and trixie, with bus, broker, faults, upgrade; after make deb, as root
-	@scripts/need mmdebstrap mmdebstrap systemd-nspawn systemd-container nsenter util-linux openssl openssl mosquitto mosquitto
-	@for suite in bookworm trixie; do \
-		DPKG_DEB_COMPRESSOR_TYPE=gzip PIP_PYTHON='$(CURDIR)/$(VENV)/bin/python' OUTPUT=build/deb/previous \
-			systemd/packaging/build-deb $$suite "$$(dpkg --print-architecture)" $(PREVIOUS) && \
-		$(SUDO) scripts/debian-root $$suite || exit 1; \
-	done
-	$(SUDO) $(VENV)/bin/python -B -m pytest -p no:cacheprovider -m device tests/device $(ARGS)
+test-device: $(DEV_STAMP) ## the .deb on booted bookworm and trixie, with bus, broker, faults, upgrade; as root [SUITE=trixie]
+	@scripts/need mmdebstrap mmdebstrap systemd-nspawn systemd-container nsenter util-linux openssl openssl mosquitto mosquitto \
+		dh debhelper dpkg-buildpackage dpkg-dev
+	@$(VENV)/bin/python -B -m tests.device $(if $(SUITE),--suite '$(SUITE)') --previous $(PREVIOUS) $(ARGS)
+
+apt-repository: ## build/deb into a signed apt repository: KEY=… [REPOSITORY=build/repository]; docs/fleet-devices.md
+	@[ -n '$(KEY)' ] || { echo 'name the GnuPG key that signs: make apt-repository KEY=…' >&2; exit 2; }
+	@scripts/apt-repository '$(or $(REPOSITORY),build/repository)' '$(KEY)'
+
+# Debian 12's own Ansible cannot look after Debian 13 (its modules end at Python 3.11).
+build/ansible/.stamp: | $(VENV)/bin/python
+	@echo 'installing Ansible into build/ansible (70 MB)'
+	@$(VENV)/bin/python -m venv build/ansible
+	@build/ansible/bin/python $(PIP) 'ansible-core==2.19.*'
+	@touch $@
+
+test-ansible: $(DEV_STAMP) build/ansible/.stamp ## the playbook of docs/fleet-devices.md on two booted devices, from a signed repository; as root
+	@scripts/need mmdebstrap mmdebstrap systemd-nspawn systemd-container nsenter util-linux openssl openssl mosquitto mosquitto \
+		apt-ftparchive apt-utils gpg gnupg ssh openssh-client ip iproute2 dh debhelper dpkg-buildpackage dpkg-dev
+	@$(VENV)/bin/python -B -m tests.device --only-prepare
+	$(SUDO) $(VENV)/bin/python -B -m pytest -p no:cacheprovider -m device tests/ansible $(ARGS)
 
 test-cluster: $(DEV_STAMP) ## three RabbitMQ nodes and PostgreSQL behind a fleet, the leader dies [DEVICES=100] [SECONDS=40]
 	@scripts/need mosquitto mosquitto /usr/lib/rabbitmq/bin/rabbitmq-server rabbitmq-server pg_ctlcluster postgresql

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from emulator import children
 from tests.broker import wait_until
@@ -16,19 +16,30 @@ from tests.broker import wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.device.machine import Machine
-
 PORT = 8883
 CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+
+
+class Network(Protocol):
+    """A network of its own: a booted machine's, or one that several machines are in."""
+
+    def beside(self, *command: str) -> list[str]:
+        """Return the command line that runs a program of ours in that network."""
+        ...
+
+    def succeeds(self, *command: str) -> bool:
+        """Tell whether a command in that network ends with 0."""
+        ...
 
 
 @dataclass
 class SecureBroker:
     """A broker that lets `device_id` write its own topics, `reader` read all, and nobody do anything else."""
 
-    machine: Machine
+    network: Network
     directory: Path
     device_ids: tuple[str, ...]
+    address: str = "127.0.0.1"
     passwords: dict[str, str] = field(default_factory=dict)
     _process: subprocess.Popen[str] | None = None
 
@@ -44,7 +55,7 @@ class SecureBroker:
         (self.directory / "acl").write_text(f"user footfall\n{topics}user reader\ntopic read #\n", encoding="utf-8")
         (self.directory / "reader").write_text(self.passwords["reader"], encoding="utf-8")
         lines = ["user root", "allow_anonymous false", f"password_file {known}", f"acl_file {self.directory}/acl"]
-        lines += [f"listener {PORT} 127.0.0.1", f"cafile {self.ca}", f"certfile {self.directory}/server.crt"]
+        lines += [f"listener {PORT} {self.address}", f"cafile {self.ca}", f"certfile {self.directory}/server.crt"]
         lines += [f"keyfile {self.directory}/server.key", "persistence false", ""]
         (self.directory / "mosquitto.conf").write_text("\n".join(lines), encoding="utf-8")
 
@@ -56,7 +67,7 @@ class SecureBroker:
     def _certificates(self) -> None:
         at = self.directory
         # As strict as RFC 5280: Python from 3.13 on wants key usage and the issuer's id.
-        extensions = "subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
+        extensions = f"subjectAltName=IP:{self.address}\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
         (at / "extensions").write_text(extensions, encoding="ascii")
         usage = "keyUsage=critical,keyCertSign,cRLSign"
         commands: tuple[list[str | Path], ...] = (
@@ -73,10 +84,10 @@ class SecureBroker:
         """Start it and wait until it listens."""
         program = children.find_program("mosquitto", "mosquitto")
         with (self.directory / "mosquitto.log").open("a", encoding="utf-8") as log:
-            command = self.machine.beside(program, "-c", str(self.directory / "mosquitto.conf"))
+            command = self.network.beside(program, "-c", str(self.directory / "mosquitto.conf"))
             self._process = children.start(command, stdout=log, stderr=log)
-        test = f"exec 3<>/dev/tcp/127.0.0.1/{PORT}"
-        wait_until(lambda: self.machine.succeeds("bash", "-c", test), timeout_s=30.0, what="mosquitto listens")
+        test = f"exec 3<>/dev/tcp/{self.address}/{PORT}"
+        wait_until(lambda: self.network.succeeds("bash", "-c", test), timeout_s=30.0, what="mosquitto listens")
 
     def stop(self) -> None:
         """End it, if it runs."""
@@ -98,9 +109,10 @@ class Listener:
         """Subscribe, once more after the machine or its broker has been restarted."""
         self.close()
         ready = threading.Event()
-        command = [sys.executable, "-m", "tests.device.listener", "--port", str(PORT), "--ca", str(self._broker.ca)]
+        command = [sys.executable, "-m", "tests.device.listener", "--host", self._broker.address]
+        command += ["--port", str(PORT), "--ca", str(self._broker.ca)]
         command += ["--username", "reader", "--password-file", str(self._broker.directory / "reader")]
-        self._process = children.start(self._broker.machine.beside(*command), stdout=subprocess.PIPE, stderr=None)
+        self._process = children.start(self._broker.network.beside(*command), stdout=subprocess.PIPE, stderr=None)
         threading.Thread(target=self._read, args=(self._process, ready), daemon=True).start()
         assert ready.wait(30), "the subscriber could not connect"
 

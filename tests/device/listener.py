@@ -14,6 +14,7 @@ import paho.mqtt.client as paho
 def main() -> None:
     """Subscribe to everything until ended."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--ca", type=Path, required=True)
     parser.add_argument("--username", required=True)
@@ -30,7 +31,7 @@ def main() -> None:
     client.on_message = lambda _client, _userdata, message: _print(
         {"topic": message.topic, "payload": message.payload.decode(), "received_s": time.time()}
     )
-    client.connect("127.0.0.1", options.port)
+    client.connect(options.host, options.port)
     client.loop_forever()
 
 

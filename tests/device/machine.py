@@ -1,7 +1,8 @@
 """A Debian machine booted from a root of its own by systemd-nspawn: real systemd, no network, no hardware.
 
 Three flags carry weight. Without `--capability=all --system-call-filter=bpf` systemd inside cannot load BPF programs,
-and DeviceAllow= is silently not enforced; with `--private-network` nothing reaches or disturbs this machine.
+and DeviceAllow= is silently not enforced; with `--private-network` nothing reaches or disturbs this machine. And each
+machine gets a control group of its own: in the same one two of them would end each other's services.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -26,7 +28,17 @@ NAMESPACES = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root
 ENVIRONMENT = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive")
 POWER_OFF = signal.SIGRTMIN + 4
 BOOT_S, COMMAND_S = 120.0, 300.0
+INTO_GROUP = 'echo $$ >"$0/cgroup.procs" && exec "$@"'
 SCRATCH = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None  # noqa: S108  memory, not a place for secrets
+
+
+def control_group() -> Path:
+    """Return the folder of this process's own control group (version 2, also where version 1 is beside it)."""
+    mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text(encoding="ascii").splitlines()]
+    place = next(fields[4] for fields in mounts if fields[fields.index("-") + 1] == "cgroup2")
+    groups = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
+    own = next(line.removeprefix("0::") for line in groups if line.startswith("0::"))
+    return Path(place) / own.lstrip("/")
 
 
 class Machine:
@@ -40,6 +52,7 @@ class Machine:
         self._tar = tar
         self._directory = Path(tempfile.mkdtemp(prefix=f"footfall-{self.name}.", dir=SCRATCH))
         self.root = self._directory / "root"
+        self._group = control_group() / f"{self._directory.name}.machine"
         self._nspawn: subprocess.Popen[str] | None = None
         self.leader = 0
 
@@ -76,13 +89,14 @@ class Machine:
     def boot(self) -> float:
         """Start systemd and wait until it is up; return the seconds that took."""
         began_s = time.monotonic()
-        command = ["systemd-nspawn", "--quiet", "--directory", str(self.root), f"--machine=footfall-{os.getpid()}"]
+        command = ["systemd-nspawn", "--quiet", "--directory", str(self.root)]
+        command += [f"--machine=footfall-{os.getpid()}-{self.name}"]
         command += ["--boot", "--register=no", "--keep-unit", "--console=pipe", "--resolv-conf=off"]
         command += ["--private-network", "--capability=all", "--system-call-filter=bpf"]
+        self._group.mkdir(exist_ok=True)
+        command = ["sh", "-c", INTO_GROUP, str(self._group), "env", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", *command]
         with (self._directory / "console.log").open("w", encoding="utf-8") as console:
-            self._nspawn = children.start(
-                ["env", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", *command], stdout=console, stderr=console
-            )
+            self._nspawn = children.start(command, stdout=console, stderr=console)
         wait_until(self._is_up, timeout_s=BOOT_S, what=f"{self.name} has booted")
         return time.monotonic() - began_s
 
@@ -119,6 +133,9 @@ class Machine:
             self._nspawn.kill()
             self._nspawn.wait(10)
         self._nspawn, self.leader = None, 0
+        with suppress(OSError):  # where it had to be killed its last processes may still be about to go
+            for folder, _, _ in os.walk(self._group, topdown=False):
+                Path(folder).rmdir()
 
     def within(self, *command: str) -> list[str]:
         """Return the command line that runs a program of the machine's in it."""
