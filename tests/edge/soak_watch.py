@@ -51,7 +51,8 @@ class Watched:
 
     gaps: (began, ended) of every reported loss, one after the other, s on the driver's clock, from the last good sample
     before it to the first one after it. garbage: frames that are not what the chip measured, or not in its order;
-    repeated: those that a frozen sensor repeated; unreported: samples that are missing where no gap is reported.
+    repeated: those that a frozen sensor repeated; unreported: samples that are missing where no gap is reported;
+    last_s: instant of the last sample.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Watched:
         self._started_s = time_.now()
         self._end_s = self._started_s + hours * 3600.0
         self._last = self._frozen = 0
-        self._last_s = self._started_s
+        self.last_s = self._started_s
         self._holes: list[tuple[float, int]] = []
         self.gaps = array("d")
         self.garbage = self.repeated = self.unreported = self.samples = 0
@@ -109,7 +110,7 @@ class Watched:
             wrong[0] |= steps[0] < 1
         elif self.samples:
             if steps[0] > 1:
-                self._holes.append((self._last_s, int(steps[0]) - 1))
+                self._holes.append((self.last_s, int(steps[0]) - 1))
             wrong[0] |= steps[0] < 0
         repeats = (steps == 0) & self._chip.frozen
         wrong[1:] |= (steps[1:] != 1) & ~repeats[1:]
@@ -117,13 +118,13 @@ class Watched:
         self._note(batch, wrong, steps)
         self.repeated += int(repeats.sum())
         self.samples += len(index)
-        self._last, self._last_s = int(index[-1]), float(batch.time_s[-1])
-        self._forget_holes(self._last_s - HOLE_KNOWN_S)
+        self._last, self.last_s = int(index[-1]), float(batch.time_s[-1])
+        self._forget_holes(self.last_s - HOLE_KNOWN_S)
 
     def _close_gap(self, ended_s: float) -> None:
         """Note a gap; frozen samples are reported when the sensor is found out, a silent loss some reads later."""
         frozen = self._imu.counters()["frozen_samples"]
-        began_s = self._last_s - (frozen - self._frozen) / RATE_HZ
+        began_s = self.last_s - (frozen - self._frozen) / RATE_HZ
         self._frozen = frozen
         began_s = min([began_s, *(hole_s for hole_s, _ in self._holes)])
         self._holes.clear()

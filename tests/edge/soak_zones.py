@@ -21,7 +21,7 @@ from edge.pipeline import Pipeline
 from tests.edge.memory import memory_s
 
 if TYPE_CHECKING:
-    from array import array
+    from collections.abc import Sequence
     from pathlib import Path
 
 MATCH_S = 0.12
@@ -44,7 +44,7 @@ class Margins:
         return cls(pipeline.tail_s, memory_s(classifier) + (0.0 if gate is None else gate.backfill_s))
 
 
-def hidden(gaps: array[float], margins: Margins) -> list[tuple[float, float]]:
+def hidden(gaps: Sequence[float], margins: Margins) -> list[tuple[float, float]]:
     """Return the times around the reported gaps in which steps are not compared."""
     zones: list[tuple[float, float]] = []
     for began_s, ended_s in zip(gaps[::2], gaps[1::2], strict=True):
