@@ -71,6 +71,13 @@ convert: $(CONVERTER_STAMP) ## Keras -> int8 .tflite [MODEL=x.keras CALIBRATION=
 		$(if $(or $(CALIBRATION),$(RECORDINGS)),--calibration '$(or $(CALIBRATION),$(RECORDINGS))') $(if $(OUTPUT),--output '$(OUTPUT)') $(if $(FORCE),--force) \
 		$(if $(SPEC),--spec '$(SPEC)') $(if $(EVALUATE),--evaluate '$(EVALUATE)') $(if $(VARIANTS),--variants '$(VARIANTS)') $(ARGS)
 
+# The public test split: people whom no net was trained on, as in ../shared/data/README.md.
+TEST_PEOPLE := awinda_hand/person_[78]* ipol_gait/s1[4-9]* oxford_val/* sisfall_waist/SE* \
+	$(foreach place,watch phone,$(foreach people,163[6-9] 164? 165?,wisdm_$(place)/$(people)_*))
+
+accuracy: $(DEVICE_STAMP) ## footfall evaluate on the public test people [REPORT=folder, for pictures]
+	@$(VENV)/bin/footfall evaluate $(if $(REPORT),--report '$(REPORT)') $(wildcard $(addprefix $(RECORDINGS)/,$(TEST_PEOPLE)))
+
 baselines: $(CONVERTER_STAMP) ## the counters without a net beside the shipped model: docs/baselines.md
 	@$(CONVERTER)/bin/python -m converter.baselines '$(RECORDINGS)'
 
@@ -100,7 +107,7 @@ soak: $(DEVICE_STAMP) ## simulated hours of the daemon with random faults [HOURS
 
 stress: $(DEVICE_STAMP) ## samples lost, CPU and wake-ups at 100 and 200 Hz with every core busy [SECONDS=600]
 	@scripts/need mosquitto mosquitto stress-ng stress-ng
-	@$(VENV)/bin/python -m emulator.stress --seconds $(or $(SECONDS),60)
+	@$(VENV)/bin/python -m emulator.stress --seconds $(or $(SECONDS),60) $(ARGS)
 
 chaos: $(DEV_STAMP) ## break broker, network, disk, clock and daemon, and count every step [FAULTS=200] [SEED=1] [STEPS=20000]
 	@scripts/need mosquitto mosquitto ip iproute2 iptables iptables
