@@ -13,6 +13,7 @@ import numpy as np
 
 from edge.detector import StepDetector
 from edge.signal import Resampler
+from edge.spikes import SpikeFilter
 from edge.types import SampleBatch, StepEvent
 from edge.windowing import SlidingWindow
 
@@ -52,6 +53,7 @@ class Pipeline:
         model = classifier.manifest
         self._observe = observe
         self._classifier = classifier
+        self._spikes = SpikeFilter()
         self._resampler = Resampler(
             sampling_rate_hz=model.sampling_rate_hz, source_rate_hz=source_rate_hz, columns=model.columns
         )
@@ -88,8 +90,10 @@ class Pipeline:
             if source_rate_hz is not None and source_rate_hz != self._source_rate_hz:
                 self._source_rate_hz = source_rate_hz
                 self._resampler.retune(source_rate_hz)
-        self._last = batch
-        yield from self._steps(batch)
+        batch = self._spikes.push(batch)
+        if len(batch.time_s):
+            self._last = batch
+            yield from self._steps(batch)
 
     def finish(self) -> Iterator[StepEvent]:
         """Yield the steps still under way at the end of a segment, as if the device then rested; start afresh."""
@@ -98,7 +102,7 @@ class Pipeline:
             for step in self._steps(self._rest_after(self._last)):
                 if step.time_s <= end_s:
                     yield replace(step, emitted_s=min(step.emitted_s, end_s))
-        for stage in (self._resampler, self._windows, self._classifier, self._detector):
+        for stage in (self._spikes, self._resampler, self._windows, self._classifier, self._detector):
             stage.reset()
         self._fresh = True
         self._last = None

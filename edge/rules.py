@@ -60,6 +60,11 @@ def shown(value: object, characters: int = 60) -> str:
     return text if len(text) <= characters else f"{text[: characters - 3]}..."
 
 
+def printable(text: object) -> str:
+    """Return a text that somebody else wrote, such as a file name, with spaces for what could steer a terminal."""
+    return _UNPRINTABLE.sub(" ", str(text))
+
+
 def _printable(text: str) -> str:
     """Return the text; raise ValueError with a hint if it holds what cannot be printed."""
     if (found := _UNPRINTABLE.search(text)) is not None:
