@@ -122,7 +122,7 @@ def test_python_objects_are_still_named(tmp_path: Path) -> None:
 
 
 def test_blank_lines_and_comments_between_rows_mean_nothing(tmp_path: Path) -> None:
-    save_csv(tmp_path / "a.csv", simulate_walk(10.0))
+    save_csv(tmp_path / "a.csv", simulate_walk(15.0))
     head, first, *rest = (tmp_path / "a.csv").read_text(encoding="utf-8").partition(HEADER)[2].splitlines()
     text = "\n".join(["  ", HEADER, head, first, "   ", "\t# a note", "", *rest, ""])
     (tmp_path / "b.csv").write_text(text, encoding="utf-8")
@@ -140,7 +140,7 @@ def test_a_time_of_300_digits_is_written_short(tmp_path: Path) -> None:
 
 def test_a_file_name_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a\x1b[31m\nb.npz"
-    save_npz(path, simulate_walk(10.0))
+    save_npz(path, simulate_walk(15.0))
     assert main(["replay", str(path)]) == 0
     out = capsys.readouterr().out
     assert "\x1b" not in out
@@ -148,12 +148,12 @@ def test_a_file_name_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_long_data_set_name_makes_no_long_table(tmp_path: Path) -> None:
-    save_npz(tmp_path / "a.npz", replace(simulate_walk(10.0), dataset="x" * 100_000))
+    save_npz(tmp_path / "a.npz", replace(simulate_walk(15.0), dataset="x" * 100_000))
     assert len(load(tmp_path / "a.npz").dataset) <= 80
 
 
 def test_label_intervals_on_another_clock(tmp_path: Path) -> None:
-    walk = simulate_walk(10.0)
+    walk = simulate_walk(15.0)
     intervals = np.array([[1.0, 5.0], [1.7e9, 1.7e9 + 5]])
     save_npz(tmp_path / "a.npz", replace(walk, steps_known="bouts", label_intervals=intervals))
     with pytest.raises(RecordingError, match=r"label interval 1 .* clock of the recording"):
@@ -161,7 +161,7 @@ def test_label_intervals_on_another_clock(tmp_path: Path) -> None:
 
 
 def test_steps_known_is_one_text(tmp_path: Path) -> None:
-    walk = simulate_walk(10.0)
+    walk = simulate_walk(15.0)
     np.savez(tmp_path / "a.npz", imu=walk.imu, fs=100.0, steps_known=np.array(["all", "none"]))
     with pytest.raises(RecordingError, match="'steps_known' is"):
         load(tmp_path / "a.npz")
