@@ -64,13 +64,14 @@ _ACTIVITY_COLUMNS: tuple[_Column, ...] = (
     ("of h", "non_walking_hours", 1, 2),
 )
 _NEEDS_STEPS = {"f1_250ms", "f1_100ms"}
-_NOTES = """\
+LEGEND = """\
 F1: steps found and true ones paired one to one within 0.25 s or 0.10 s, after one time offset per data set.
 worst: the lowest F1@.25 of a recording. MAPE, bias: error of the count, mean over recordings.
 false/h: steps found more than 2 s from any true one, per hour of such time; of h: how many hours that was.
 95 %: bootstrap over subjects. first, last: recall of the first and last steps of walking bouts; stairs, >3 Hz: recall
 on stairs and at more than 3 steps/s. bias, SD: error of the time stamps. p50, p99: from a step to its live event;
 held: steps that waited until their walk was sure, found and true, and for how long."""
+"""What the columns mean."""
 
 
 def evaluate(results: Iterable[tuple[Recording, Sequence[float] | npt.NDArray[np.float64]]]) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def render_json(report: dict[str, Any]) -> str:
 def render_table(report: dict[str, Any]) -> str:
     """Return the report as plain, aligned tables: one row per data set, then per placement and per activity."""
     parts = [_text_table(title, grid) for title, grid in tables(report)]
-    notes = [_NOTES, *_worst(report), *_not_scored(report["not_scored"])]
+    notes = [LEGEND, *_worst(report), *_not_scored(report["not_scored"])]
     return "\n\n".join([*incomplete(report), *parts, "\n".join(notes)])
 
 

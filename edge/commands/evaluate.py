@@ -39,8 +39,9 @@ def command(arguments: Namespace) -> int:
     status = recordings.report("evaluate")
     if not report["datasets"]:
         raise UsageError(
-            f"none of these {sum(report['not_scored'].values())} recordings has annotated steps; "
-            f"allowed steps_known: {', '.join(SCORED)}"
+            f"none of the recordings ({sum(report['not_scored'].values())}) has annotated steps: for a .csv write "
+            "their times into NAME.steps.csv beside it, under the header time_s (nothing below it: nobody walks); "
+            f"an .npz needs 'steps', and 'steps_known' as one of {', '.join(SCORED)}"
         )
     if arguments.report is not None:
         found = evaluation_report.Evaluation(report, scored, classifier, arguments.rotate)

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge import __version__
 from edge.errors import UsageError
-from edge.evaluate import incomplete, tables
+from edge.evaluate import LEGEND, incomplete, tables
 from edge.imu.replay import ReplayImu
 from edge.pipeline import Pipeline, detect
 from edge.scoring import align
@@ -97,11 +97,13 @@ def render(found: Evaluation, pictures: list[Picture]) -> str:
     model = found.classifier.manifest
     turned = f", every recording turned at random (seed {found.rotate})" if found.rotate is not None else ""
     described = f"Model `{model.name}` {model.version}, sha256 `{found.classifier.sha256[:12]}`"
-    method = f"through the streaming path of footfall {__version__} on {len(found.scored)} recordings{turned}"
+    recordings = "1 recording" if len(found.scored) == 1 else f"{len(found.scored)} recordings"
+    method = f"through the streaming path of footfall {__version__} on {recordings}{turned}"
     parts = ["# How well it counts", f"{described}, {method}: `footfall evaluate … --report DIR`."]
     parts += [f"**{line}**" for line in incomplete(found.figures)]
     for title, grid in tables(found.figures):
         parts += [*([f"## {title}"] if title else []), _markdown(grid)]
+    parts.append(LEGEND)
     parts += ["## Worst recordings", _markdown(_worst(found))]
     for picture in pictures:
         parts += [f"## {picture.title}", f"![{picture.title}]({picture.file_name})", picture.caption]

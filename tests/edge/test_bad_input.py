@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import pytest
 
 from edge import config
 from edge.__main__ import main
-from edge.errors import RecordingError
+from edge.commands import doctor
+from edge.errors import ModelError, RecordingError
+from edge.manifest import embedded_manifest, parse_manifest
 from edge.recording import find_recordings, load, save_csv, save_npz
 from emulator.gait import simulate_walk
 
+MODEL = Path(__file__).resolve().parents[2] / "models" / "step.tflite"
 HEADER = "time_s,acc_x,acc_y,acc_z,gyr_x,gyr_y,gyr_z"
 
 
@@ -177,3 +181,60 @@ def test_a_key_with_dots_is_no_second_way_to_write_it(tmp_path: Path) -> None:
 def test_an_empty_path_is_not_this_directory() -> None:
     with pytest.raises(RecordingError, match="no path"):
         find_recordings([""])
+
+
+def test_a_file_that_is_no_config_is_not_told_line_by_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("\n".join([f"key{i}: 1" for i in range(300)] + ["2001-01-01: 1"]), encoding="utf-8")
+    assert main(["check-config", str(path)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 101
+    assert "and 201 more" in lines[-1]
+
+
+def test_a_date_is_shown_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("2001-01-01: 1\n", encoding="utf-8")
+    (problem,) = config.check(path, {})
+    assert str(problem).startswith("2001-01-01: ")
+
+
+@pytest.mark.parametrize("topic", ["", "a/#", "a/+", "a\nb"])
+def test_a_fleet_needs_a_topic_that_one_can_publish_to(topic: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate-fleet", "--devices", "1", "--seconds", "1", "--base-topic", topic]) == 2
+    assert "--base-topic is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("name", "a\0b"), ("version", "\ud800"), ("name", "a\nb"), ("lookahead_samples", 300)]
+)
+def test_a_manifest_that_consumers_could_not_read(field: str, value: object) -> None:
+    document = embedded_manifest(MODEL.read_bytes())
+    parse_manifest(document)
+    with pytest.raises(ModelError):
+        parse_manifest(document | {field: value})
+
+
+def test_evaluate_says_where_the_labels_of_a_csv_go(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    walk = replace(simulate_walk(15.0), steps=None, steps_known="none")
+    save_csv(tmp_path / "a.csv", walk)
+    assert main(["evaluate", str(tmp_path / "a.csv")]) == 2
+    assert "NAME.steps.csv" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_made_says_which_option(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    assert main(["evaluate", str(folder / "b.npz"), "--report", "/proc/none"]) == 2
+    assert "--report /proc/none: cannot be made" in capsys.readouterr().err
+
+
+def test_doctor_reads_what_the_service_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "SERVICE_CONFIG", tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text("mqtt: {prot: 1}\n", encoding="utf-8")
+    try:
+        assert main(["doctor", "--seconds", "0"]) == 1
+    finally:
+        logging.disable(logging.NOTSET)
+    assert f"{tmp_path / 'config.yaml'}: mqtt.prot" in capsys.readouterr().out
