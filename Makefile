@@ -63,10 +63,16 @@ data: ## the public recordings, from ../shared/data when present
 train: $(CONVERTER_STAMP) ## train models/step.keras on the recordings
 	@$(CONVERTER)/bin/python -m converter.train --recordings '$(RECORDINGS)'
 
-convert: $(CONVERTER_STAMP) ## Keras -> int8 .tflite [MODEL=x.keras CALIBRATION=dir OUTPUT=y.tflite EVALUATE=dir VARIANTS=… FORCE=1]
+convert: convert-paths $(CONVERTER_STAMP) ## Keras -> int8 .tflite [MODEL=x.keras CALIBRATION=dir OUTPUT=y.tflite EVALUATE=dir VARIANTS=… FORCE=1]
 	@$(CONVERTER)/bin/python -m converter $(if $(MODEL),--model '$(MODEL)') \
 		$(if $(or $(CALIBRATION),$(RECORDINGS)),--calibration '$(or $(CALIBRATION),$(RECORDINGS))') $(if $(OUTPUT),--output '$(OUTPUT)') $(if $(FORCE),--force) \
 		$(if $(SPEC),--spec '$(SPEC)') $(if $(EVALUATE),--evaluate '$(EVALUATE)') $(if $(VARIANTS),--variants '$(VARIANTS)') $(ARGS)
+
+# A typo is told before TensorFlow is installed and loaded.
+convert-paths:
+	@for path in $(foreach path,MODEL CALIBRATION EVALUATE SPEC,$(if $($(path)),'$($(path))')); do \
+		[ -e "$$path" ] || { echo "make convert: $$path: no such file or directory; check the path" >&2; exit 2; }; \
+	done
 
 baselines: $(CONVERTER_STAMP) ## the counters without a net beside the shipped model: docs/baselines.md
 	@$(CONVERTER)/bin/python -m converter.baselines '$(RECORDINGS)'
@@ -159,13 +165,12 @@ test-cluster: $(DEV_STAMP) ## three RabbitMQ nodes and PostgreSQL behind a fleet
 	FOOTFALL_CLUSTER=1 DEVICES=$(DEVICES) SECONDS=$(SECONDS) $(VENV)/bin/python -m pytest -m cluster -s tests/fleet/test_collector.py $(ARGS)
 
 # The people that neither training nor the choice of the threshold has seen: every column of the README's table.
-PUBLIC = $(wildcard $(addprefix $(RECORDINGS)/,awinda_hand/person_[78]__*.npz oxford_val/*.npz ipol_gait/s1[4-9]__*.npz \
-	wisdm_watch/163[6-9]__*.npz wisdm_watch/16[45]?__*.npz wisdm_phone/163[6-9]__*.npz wisdm_phone/16[45]?__*.npz \
-	sisfall_waist/SE*.npz))
+PUBLIC := awinda_hand/person_[78]__*.npz oxford_val/*.npz ipol_gait/s1[4-9]__*.npz wisdm_watch/163[6-9]__*.npz \
+	wisdm_watch/16[45]?__*.npz wisdm_phone/163[6-9]__*.npz wisdm_phone/16[45]?__*.npz sisfall_waist/SE*.npz
 
 evaluate-public: $(DEVICE_STAMP) ## the accuracy table of the README, one row a column of it [MODEL=x.tflite]
-	@[ -n '$(PUBLIC)' ] || { echo 'no recordings here: make data' >&2; exit 2; }
-	@$(VENV)/bin/footfall evaluate $(PUBLIC) $(if $(MODEL),--model '$(MODEL)') $(ARGS)
+	@[ -n '$(RECORDINGS)' ] || { echo 'no recordings here: make data' >&2; exit 2; }
+	@$(VENV)/bin/footfall evaluate $(addprefix $(RECORDINGS)/,$(PUBLIC)) $(if $(MODEL),--model '$(MODEL)') $(ARGS)
 
 leave-one-out: $(CONVERTER_STAMP) ## how the recipe of make train does on people it has never seen (hours) [STEPS=2000]
 	@$(CONVERTER)/bin/python -m converter.leave_one_out $(if $(STEPS),--steps '$(STEPS)') $(ARGS)
