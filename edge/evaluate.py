@@ -24,6 +24,8 @@ UNNAMED = "(unnamed)"
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 _MOST_NAMES = 5
+_LEAST_HOURS = 0.1
+"""One step in less time than this would be told as tens an hour; so the table tells the step and the seconds."""
 
 _Column = tuple[str, str, float, int]
 """Heading, key of the row, factor, decimals."""
@@ -67,7 +69,8 @@ _NEEDS_STEPS = {"f1_250ms", "f1_100ms"}
 LEGEND = """\
 F1: steps found and true ones paired one to one within 0.25 s or 0.10 s, after one time offset per data set.
 worst: the lowest F1@.25 of a recording. MAPE, bias: error of the count, mean over recordings.
-false/h: steps found more than 2 s from any true one, per hour of such time; of h: how many hours that was.
+false/h: steps found more than 2 s from any true one, per hour of such time (as N in S s where there is
+little of it); of h: how many hours that was.
 95 %: bootstrap over subjects. first, last: recall of the first and last steps of walking bouts; stairs, >3 Hz: recall
 on stairs and at more than 3 steps/s. bias, SD: error of the time stamps. p50, p99: from a step to its live event;
 held: steps that waited until their walk was sure, found and true, and for how long."""
@@ -206,6 +209,8 @@ def _cell(row: dict[str, Any], key: str, factor: float, decimals: int) -> str:
     value = row[key]
     if value is None or (key in _NEEDS_STEPS and not row["true_steps"]):
         return "–"
+    if key == "false_steps_per_hour" and 0 < row["non_walking_hours"] < _LEAST_HOURS:
+        return f"{row['false_steps']} in {3600 * row['non_walking_hours']:.0f} s"
     if isinstance(value, list):
         return "–".join(f"{factor * each:.{decimals}f}" for each in value)
     return f"{factor * value:.{decimals}f}"

@@ -238,3 +238,16 @@ def test_doctor_reads_what_the_service_reads(
     finally:
         logging.disable(logging.NOTSET)
     assert f"{tmp_path / 'config.yaml'}: mqtt.prot" in capsys.readouterr().out
+
+
+def test_a_rate_per_hour_is_not_made_of_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A minute of rest with false steps in it is no measurement of hundreds an hour."""
+    walk = simulate_walk(25.0, seed=7)
+    save_npz(tmp_path / "a.npz", replace(walk, steps=np.empty(0), steps_known="zero", dataset="rest"))
+    assert main(["evaluate", str(tmp_path / "a.npz"), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["datasets"]
+    assert row["false_steps"] > 0
+    assert main(["evaluate", str(tmp_path / "a.npz")]) == 0
+    out = capsys.readouterr().out
+    assert f"{row['false_steps']} in 25 s" in out
+    assert f"{row['false_steps_per_hour']:.1f}" not in out
