@@ -210,7 +210,7 @@ def _cell(row: dict[str, Any], key: str, factor: float, decimals: int) -> str:
     if value is None or (key in _NEEDS_STEPS and not row["true_steps"]):
         return "–"
     if key == "false_steps_per_hour" and 0 < row["non_walking_hours"] < _LEAST_HOURS:
-        return f"{row['false_steps']} in {3600 * row['non_walking_hours']:.0f} s"
+        return f"{value * row['non_walking_hours']:.0f} in {3600 * row['non_walking_hours']:.0f} s"
     if isinstance(value, list):
         return "–".join(f"{factor * each:.{decimals}f}" for each in value)
     return f"{factor * value:.{decimals}f}"
