@@ -53,7 +53,6 @@ class Pipeline:
         model = classifier.manifest
         self._observe = observe
         self._classifier = classifier
-        self._spikes = SpikeFilter()
         self._resampler = Resampler(
             sampling_rate_hz=model.sampling_rate_hz, source_rate_hz=source_rate_hz, columns=model.columns
         )
@@ -74,6 +73,7 @@ class Pipeline:
         self._tail_s += 0.0 if model.gate is None else model.gate.backfill_s
         self._rest_windows = rest_windows(model)
         self._fresh = True
+        self._spikes = SpikeFilter()
         self._segment: int | None = None
         self._last: SampleBatch | None = None
 
