@@ -66,7 +66,7 @@ data: ## the public recordings, from ../shared/data when present
 train: $(CONVERTER_STAMP) ## train models/step.keras on the recordings
 	@$(CONVERTER)/bin/python -m converter.train --recordings '$(RECORDINGS)'
 
-convert: $(CONVERTER_STAMP) ## Keras -> int8 .tflite [MODEL=x.keras CALIBRATION=dir OUTPUT=y.tflite EVALUATE=dir VARIANTS=… FORCE=1]
+convert: convert-paths $(CONVERTER_STAMP) ## Keras -> int8 .tflite [MODEL=x.keras CALIBRATION=dir OUTPUT=y.tflite EVALUATE=dir VARIANTS=… FORCE=1]
 	@$(CONVERTER)/bin/python -m converter $(if $(MODEL),--model '$(MODEL)') \
 		$(if $(or $(CALIBRATION),$(RECORDINGS)),--calibration '$(or $(CALIBRATION),$(RECORDINGS))') $(if $(OUTPUT),--output '$(OUTPUT)') $(if $(FORCE),--force) \
 		$(if $(SPEC),--spec '$(SPEC)') $(if $(EVALUATE),--evaluate '$(EVALUATE)') $(if $(VARIANTS),--variants '$(VARIANTS)') $(ARGS)
@@ -77,6 +77,11 @@ TEST_PEOPLE := awinda_hand/person_[78]* ipol_gait/s1[4-9]* oxford_val/* sisfall_
 
 accuracy: $(DEVICE_STAMP) ## footfall evaluate on the public test people [REPORT=folder, for pictures]
 	@$(VENV)/bin/footfall evaluate $(if $(REPORT),--report '$(REPORT)') $(wildcard $(addprefix $(RECORDINGS)/,$(TEST_PEOPLE)))
+# A typo is told before TensorFlow is installed and loaded.
+convert-paths:
+	@for path in $(foreach path,MODEL CALIBRATION EVALUATE SPEC,$(if $($(path)),'$($(path))')); do \
+		[ -e "$$path" ] || { echo "make convert: $$path: no such file or directory; check the path" >&2; exit 2; }; \
+	done
 
 baselines: $(CONVERTER_STAMP) ## the counters without a net beside the shipped model: docs/baselines.md
 	@$(CONVERTER)/bin/python -m converter.baselines '$(RECORDINGS)'
@@ -105,9 +110,10 @@ soak: $(DEVICE_STAMP) ## simulated hours of the daemon with random faults [HOURS
 	@directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && \
 		$(VENV)/bin/python -m tests.edge.soak_faults --hours $(or $(HOURS),24) --seed $(or $(SEED),1) --directory "$$directory"
 
-stress: $(DEVICE_STAMP) ## samples lost, CPU and wake-ups at 100 and 200 Hz with every core busy [SECONDS=600]
+stress: $(DEVICE_STAMP) ## samples lost, CPU and wake-ups at 100 and 200 Hz with every core busy [SECONDS=600] [RATES=100] [QUIET=1]
 	@scripts/need mosquitto mosquitto stress-ng stress-ng
 	@$(VENV)/bin/python -m emulator.stress --seconds $(or $(SECONDS),60) $(ARGS)
+	@$(VENV)/bin/python -m emulator.stress --seconds $(or $(SECONDS),60) $(if $(RATES),--rates $(RATES)) $(if $(QUIET),--quiet)
 
 chaos: $(DEV_STAMP) ## break broker, network, disk, clock and daemon, and count every step [FAULTS=200] [SEED=1] [STEPS=20000]
 	@scripts/need mosquitto mosquitto ip iproute2 iptables iptables
@@ -182,6 +188,17 @@ test-ansible: $(DEV_STAMP) build/ansible/.stamp ## the playbook of docs/fleet-de
 test-cluster: $(DEV_STAMP) ## three RabbitMQ nodes and PostgreSQL behind a fleet, the leader dies [DEVICES=100] [SECONDS=40]
 	@scripts/need mosquitto mosquitto /usr/lib/rabbitmq/bin/rabbitmq-server rabbitmq-server pg_ctlcluster postgresql
 	FOOTFALL_CLUSTER=1 DEVICES=$(DEVICES) SECONDS=$(SECONDS) $(VENV)/bin/python -m pytest -m cluster -s tests/fleet/test_collector.py $(ARGS)
+
+# The people that neither training nor the choice of the threshold has seen: every column of the README's table.
+PUBLIC := awinda_hand/person_[78]__*.npz oxford_val/*.npz ipol_gait/s1[4-9]__*.npz wisdm_watch/163[6-9]__*.npz \
+	wisdm_watch/16[45]?__*.npz wisdm_phone/163[6-9]__*.npz wisdm_phone/16[45]?__*.npz sisfall_waist/SE*.npz
+
+evaluate-public: $(DEVICE_STAMP) ## the accuracy table of the README, one row a column of it [MODEL=x.tflite]
+	@[ -n '$(RECORDINGS)' ] || { echo 'no recordings here: make data' >&2; exit 2; }
+	@$(VENV)/bin/footfall evaluate $(addprefix $(RECORDINGS)/,$(PUBLIC)) $(if $(MODEL),--model '$(MODEL)') $(ARGS)
+
+leave-one-out: $(CONVERTER_STAMP) ## how the recipe of make train does on people it has never seen (hours) [STEPS=2000]
+	@$(CONVERTER)/bin/python -m converter.leave_one_out $(if $(STEPS),--steps '$(STEPS)') $(ARGS)
 
 clean: ## remove environments and caches
 	rm -rf $(VENV) $(CONVERTER) build .pytest_cache .mypy_cache .ruff_cache .hypothesis footfall.egg-info

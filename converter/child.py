@@ -41,7 +41,7 @@ def run_child(job: dict[str, Any], *, timeout_s: float = TIMEOUT_S, program: Seq
     timeout_s.
     """
     if not program and find_spec("tensorflow") is None:
-        raise UsageError("no TensorFlow here: `make convert` brings it, or pip install 'footfall[converter]'")
+        raise UsageError("no TensorFlow here: `make convert` brings it and runs with it")
     with tempfile.TemporaryDirectory(prefix="footfall-convert-") as folder:
         paths = {name: Path(folder, name) for name in ("outcome", "complaint", "job", "stderr")}
         text = json.dumps(job | {name: str(paths[name]) for name in ("outcome", "complaint")})

@@ -107,7 +107,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     models, work = (Path(__file__).parents[1] / name for name in ("models", "build/leave-one-out"))
-    parser = argparse.ArgumentParser(prog="python -m converter.leave_one_out", description=__doc__)
+    parser = argparse.ArgumentParser(prog=".venv-converter/bin/python -m converter.leave_one_out", description=__doc__)
     parser.add_argument("--recordings", type=Path, default=default_recordings(), metavar="DIR")
     parser.add_argument(
         "--train", type=Path, default=models / "step.train.json", metavar="X.json", help="of make train"

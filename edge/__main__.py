@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import os
 import sys
 from importlib import import_module
@@ -93,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(evaluate)
     evaluate.add_argument("--json", action="store_true", help="the figures for programs")
     evaluate.add_argument("--report", type=Path, metavar="DIR", help="also write DIR/report.md with pictures")
-    evaluate.add_argument("--rotate", type=int, metavar="SEED", help="turn each recording at random, as if mounted so")
+    evaluate.add_argument("--rotate", type=_seed, metavar="SEED", help="turn each recording as if mounted at random")
 
     check = commands.add_parser("check-config", help="name every error of a config file at once")
     check.add_argument("config", type=Path, metavar="F", help="the file, for instance config.yaml")
@@ -127,10 +128,21 @@ def _add_doctor_and_record(commands: argparse._SubParsersAction[argparse.Argumen
 
 def _seconds(text: str) -> float:
     """Parse a duration: 0 to 7 days."""
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
     if not 0.0 <= seconds <= MOST_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 to {MOST_SECONDS:g}")
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration; allowed: 0 to {MOST_SECONDS:g} seconds")
     return seconds
+
+
+def _seed(text: str) -> int:
+    """Parse a seed: a whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed; allowed: a whole number of 0 or more") from None
 
 
 def _add_fleet(fleet: argparse.ArgumentParser) -> None:

@@ -384,7 +384,10 @@ def _leaves(tree: object, prefix: str, directory: Path, problems: list[Problem])
         return
     for name, value in tree.items():
         path = prefix + (name if isinstance(name, str) else shown(name))
-        if path in _keys():
+        if "." in str(name) and path in _keys():
+            below = f"{path.rpartition('.')[0].replace('.', ': ')}:"
+            problems.append(Problem(path, "a name with a dot", "", f"write {path.rpartition('.')[2]} below {below}"))
+        elif path in _keys():
             yield path, _Given(value, path, directory)
         elif names_below(f"{path}.", _keys()):
             yield from _leaves(value, f"{path}.", directory, problems)

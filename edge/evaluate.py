@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from edge.scoring import SCORED, TOTAL, ScoredRecording, Span, align, is_inside,
 from edge.scoring_details import STAIRS, details
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 UNNAMED = "(unnamed)"
 """The data set of recordings that name none."""
+
+_NONE: Mapping[str, str] = MappingProxyType({})
+_MOST_NAMES = 5
+_LEAST_HOURS = 0.1
+"""One step in less time than this would be told as tens an hour; so the table tells the step and the seconds."""
 
 _Column = tuple[str, str, float, int]
 """Heading, key of the row, factor, decimals."""
@@ -60,13 +66,15 @@ _ACTIVITY_COLUMNS: tuple[_Column, ...] = (
     ("of h", "non_walking_hours", 1, 2),
 )
 _NEEDS_STEPS = {"f1_250ms", "f1_100ms"}
-_NOTES = """\
+LEGEND = """\
 F1: steps found and true ones paired one to one within 0.25 s or 0.10 s, after one time offset per data set.
 worst: the lowest F1@.25 of a recording. MAPE, bias: error of the count, mean over recordings.
-false/h: steps found more than 2 s from any true one, per hour of such time; of h: how many hours that was.
+false/h: steps found more than 2 s from any true one, per hour of such time (as N in S s where there is
+little of it); of h: how many hours that was.
 95 %: bootstrap over subjects. first, last: recall of the first and last steps of walking bouts; stairs, >3 Hz: recall
 on stairs and at more than 3 steps/s. bias, SD: error of the time stamps. p50, p99: from a step to its live event;
 held: steps that waited until their walk was sure, found and true, and for how long."""
+"""What the columns mean."""
 
 
 def evaluate(results: Iterable[tuple[Recording, Sequence[float] | npt.NDArray[np.float64]]]) -> dict[str, Any]:
@@ -77,17 +85,23 @@ def evaluate(results: Iterable[tuple[Recording, Sequence[float] | npt.NDArray[np
     return summary(scored_recording(recording, predicted_s) for recording, predicted_s in results)
 
 
-def summary(recordings: Iterable[ScoredRecording]) -> dict[str, Any]:
+def summary(recordings: Iterable[ScoredRecording], unreadable: Mapping[str, str] = _NONE) -> dict[str, Any]:
     """Return {"datasets": [row, …], "total": row, "not_scored": how many recordings had labels that cannot be scored}.
 
-    A row holds the figures of scoring.row and of scoring_details.details.
+    A row holds the figures of scoring.row and of scoring_details.details. unreadable: the recordings that are in no
+    figure because they could not be read, and why; they are under "unreadable".
     """
     recordings = list(recordings)
     sets = align(recordings)
     rows = [_full_row(name, shifted) for name, shifted in sets.items()]
     total = _full_row(TOTAL, [recording for shifted in sets.values() for recording in shifted])
     unscored = Counter(r.steps_known for r in recordings if r.steps_known not in SCORED)
-    return {"datasets": rows, "total": total, "not_scored": dict(sorted(unscored.items()))}
+    return {
+        "datasets": rows,
+        "total": total,
+        "not_scored": dict(sorted(unscored.items())),
+        "unreadable": dict(unreadable),
+    }
 
 
 def _full_row(name: str, recordings: list[ScoredRecording]) -> dict[str, Any]:
@@ -145,8 +159,15 @@ def render_json(report: dict[str, Any]) -> str:
 def render_table(report: dict[str, Any]) -> str:
     """Return the report as plain, aligned tables: one row per data set, then per placement and per activity."""
     parts = [_text_table(title, grid) for title, grid in tables(report)]
-    notes = [_NOTES, *_worst(report), *_not_scored(report["not_scored"])]
-    return "\n\n".join([*parts, "\n".join(notes)])
+    notes = [LEGEND, *_worst(report), *_not_scored(report["not_scored"])]
+    return "\n\n".join([*incomplete(report), *parts, "\n".join(notes)])
+
+
+def incomplete(report: dict[str, Any]) -> list[str]:
+    """Return the line that no partial score may be without; nothing for a full one."""
+    count = len(report["unreadable"])
+    names = ", ".join(list(report["unreadable"])[:_MOST_NAMES]) + (", …" if count > _MOST_NAMES else "")
+    return [f"INCOMPLETE: {count} recordings could not be read and are in no figure: {names}."] if count else []
 
 
 def tables(report: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
@@ -188,6 +209,8 @@ def _cell(row: dict[str, Any], key: str, factor: float, decimals: int) -> str:
     value = row[key]
     if value is None or (key in _NEEDS_STEPS and not row["true_steps"]):
         return "–"
+    if key == "false_steps_per_hour" and 0 < row["non_walking_hours"] < _LEAST_HOURS:
+        return f"{value * row['non_walking_hours']:.0f} in {3600 * row['non_walking_hours']:.0f} s"
     if isinstance(value, list):
         return "–".join(f"{factor * each:.{decimals}f}" for each in value)
     return f"{factor * value:.{decimals}f}"

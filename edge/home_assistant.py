@@ -23,7 +23,6 @@ SETTLE_S = 2.0
 """From the discovery message to the first state: Home Assistant subscribes in between, and events are not retained."""
 RETURN_WITHIN_S = 10.0
 """After its restart Home Assistant hears from all devices, spread over so long."""
-_SUPPORT_URL = "https://github.com/footfall/footfall"
 
 
 def discovery_topic(device_id: str) -> str:
@@ -48,7 +47,7 @@ def discovery(config: Config, info: DeviceInfo) -> dict[str, Any]:
             "model": info.sensor,
             "sw_version": info.software_version,
         },
-        "origin": {"name": "Footfall", "sw_version": info.software_version, "support_url": _SUPPORT_URL},
+        "origin": {"name": "Footfall", "sw_version": info.software_version},
         "availability_topic": f"{base}/availability",
         "qos": 1,
         # In full: Home Assistant's core refuses the short form with "~" in a message about a device (2025.4.4).

@@ -31,6 +31,8 @@ DAMAGE = (struct.error, IndexError, UnicodeDecodeError)
 """What walking a file that is no flatbuffer runs into."""
 MAX_WINDOW_SAMPLES = 4096
 MAX_LOOKAHEAD_SAMPLES = 4096
+MAX_LOOKAHEAD_S = 10.0
+"""A model with memory that answers later than this dates its steps by guess."""
 MAX_LEAST_STEPS = 20
 MAX_BACKFILL_S = 60.0
 
@@ -206,6 +208,8 @@ def _whole(value: Any) -> int:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{str(value)[:40]!r} is not text")
+    if not value.isprintable():  # it goes out on MQTT as JSON, which half a surrogate pair would make invalid
+        raise ValueError(f"{value[:40]!r} holds what cannot be printed")
     return value
 
 
@@ -224,7 +228,8 @@ _DIRECT: dict[str, Callable[[Any], Any]] = {
 
 def _check_ranges(manifest: Manifest) -> None:
     window, hop, lookahead = manifest.window_samples, manifest.hop_samples, manifest.lookahead_samples
-    farthest = MAX_LOOKAHEAD_SAMPLES if manifest.state else window - manifest.answers_per_hop
+    farthest_back = int(min(MAX_LOOKAHEAD_SAMPLES, MAX_LOOKAHEAD_S * manifest.sampling_rate_hz))
+    farthest = farthest_back if manifest.state else window - manifest.answers_per_hop
     channels = len(manifest.channels)
     unknown = sorted(set(manifest.channels) - set(IMU_CHANNELS))
     checks = (

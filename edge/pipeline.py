@@ -14,6 +14,7 @@ import numpy as np
 
 from edge.detector import StepDetector
 from edge.signal import Resampler
+from edge.spikes import SpikeFilter
 from edge.types import SampleBatch, StepEvent
 from edge.windowing import SlidingWindow
 
@@ -85,6 +86,7 @@ class Pipeline:
         self.tail_s += 0.0 if model.gate is None else model.gate.backfill_s
         self._rest_windows = rest_windows(model)
         self._fresh = True
+        self._spikes = SpikeFilter()
         self._segment: int | None = None
         self._last: SampleBatch | None = None
         self._holes: deque[tuple[float, float]] = deque()
@@ -96,15 +98,24 @@ class Pipeline:
         """
         if len(batch.time_s) == 0:
             return
-        other_rate = source_rate_hz is not None and source_rate_hz != self._source_rate_hz
-        if batch.segment != self._segment and not (self._bridged(batch) and not other_rate):
-            yield from self.finish()
-            if source_rate_hz is not None and other_rate:
-                self._source_rate_hz = source_rate_hz
-                self._resampler.retune(source_rate_hz)
+        if batch.segment != self._segment:
+            yield from self._new_segment(batch, source_rate_hz)
+        batch = self._spikes.push(batch)
+        if len(batch.time_s):
+            self._last = batch
+            yield from self._steps(batch)
+
+    def _new_segment(self, batch: SampleBatch, source_rate_hz: float | None) -> Iterator[StepEvent]:
+        """Start afresh before this batch, unless so little is missing that the model may go on."""
         self._segment = batch.segment
-        self._last = batch
-        yield from self._steps(batch)
+        self._spikes.reset()
+        other_rate = source_rate_hz is not None and source_rate_hz != self._source_rate_hz
+        if self._bridged(batch) and not other_rate:
+            return
+        yield from self.finish()
+        if source_rate_hz is not None and other_rate:
+            self._source_rate_hz = source_rate_hz
+            self._resampler.retune(source_rate_hz)
 
     def finish(self) -> Iterator[StepEvent]:
         """Yield the steps still under way at the end of a segment, as if the device then rested; start afresh."""
@@ -113,7 +124,7 @@ class Pipeline:
             for step in self._steps(self._rest_after(self._last)):
                 if step.time_s <= end_s:
                     yield replace(step, emitted_s=min(step.emitted_s, end_s))
-        for stage in (self._resampler, self._windows, self._classifier, self._detector):
+        for stage in (self._spikes, self._resampler, self._windows, self._classifier, self._detector):
             stage.reset()
         self._fresh = True
         self._last = None

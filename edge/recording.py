@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -38,6 +39,7 @@ _OWN_KEYS = {"imu", "fs", "steps", "steps_known", "label_intervals", "activity",
 _SCALAR_KINDS = "fiubU"
 _NUMPY_OWN_KEYS = {"file", "args", "kwds", "allow_pickle"}  # numpy.savez keeps these names for itself
 _MAX_NPZ_BYTES = 2**31
+_MAX_NAME_CHARACTERS = 80  # of a data set, subject or placement: they stand in tables
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,7 +125,10 @@ def find_recordings(paths: Iterable[str | Path]) -> list[Path]:
     Raises RecordingError for a path that does not exist and for a directory that cannot be read or holds no recording.
     """
     found: list[Path] = []
-    for path in map(Path, paths):
+    for given in paths:
+        path = Path(given)
+        if not str(given):  # to Path it is the current directory
+            raise RecordingError("'': no path; give recordings, or folders of them ('.' is this one)")
         is_directory = stat.S_ISDIR(_status(path).st_mode)
         inside = sorted(_below(path)) if is_directory else [path]
         if not inside:
@@ -208,6 +213,9 @@ def _load_npz(path: Path) -> Recording:
     imu = _imu(path, arrays["imu"])
     time_s = np.arange(len(imu)) / rate_hz
     check_samples(path, time_s, imu, lambda sample: f"sample {sample}")
+    if (known := arrays.get("steps_known")) is not None and (known.ndim or known.dtype.kind != "U"):
+        found = f"{known.dtype} {list(known.shape)}"
+        raise RecordingError(f"{path}: 'steps_known' is {found}; allowed is one text: {', '.join(STEPS_KNOWN)}")
     texts = {key: _text(value) for key, value in arrays.items() if not value.ndim and value.dtype.kind in _SCALAR_KINDS}
     return _recording(
         path,
@@ -262,11 +270,11 @@ def _recording(
         sampling_rate_hz=rate_hz,
         steps=None if known == "none" else check_steps(path, steps, known, float(time_s[-1])),
         steps_known=known,
-        label_intervals=check_intervals(path, label_intervals),
+        label_intervals=check_intervals(path, label_intervals, float(time_s[-1])),
         activity=activity,
         activity_names=activity_names,
         metadata={key: value for key, value in texts.items() if key not in {*_OWN_KEYS, "sampling_rate_hz"}},
-        **{key: texts.get(key, "") for key in _TEXT_KEYS},
+        **{key: brief(texts.get(key, ""), _MAX_NAME_CHARACTERS) for key in _TEXT_KEYS},
     )
     if known == "bouts" and recording.label_intervals is None:
         raise RecordingError(f"{path}: steps_known is 'bouts' but there are no label_intervals; add them in seconds")
@@ -303,7 +311,7 @@ def _npz_arrays(path: Path, file: BinaryIO) -> dict[str, npt.NDArray[Any]]:
         raise RecordingError(f"{path}: claims to hold more than fits into the memory; it is damaged") from None
     except Exception as error:
         # Whatever else: numpy reads a header as Python text, and a hostile one raises what it likes.
-        if "pickle" in str(error):
+        if "allow_pickle=False" in str(error) and zipfile.is_zipfile(file):
             raise RecordingError(f"{path}: holds Python objects, which are not read; save arrays of numbers") from error
         raise RecordingError(
             f"{path}: not a readable .npz ({brief(error)}); it may be cut off: copy it again"

@@ -45,8 +45,11 @@ def brief(text: object, characters: int = 120) -> str:
     return line if len(line) <= characters else f"{line[: characters - 1]}…"
 
 
-def check_intervals(path: Path, value: npt.NDArray[Any] | None) -> npt.NDArray[np.float64] | None:
-    """Labelled intervals as float64 [M, 2] s; raise RecordingError unless each begins before it ends."""
+def check_intervals(path: Path, value: npt.NDArray[Any] | None, last_s: float) -> npt.NDArray[np.float64] | None:
+    """Labelled intervals as float64 [M, 2] s; raise RecordingError unless each begins before it ends.
+
+    last_s: the recording's last sample; an interval that lies wholly outside is on another clock.
+    """
     if value is None or value.size == 0:
         return None
     pairs = np.atleast_2d(value)
@@ -58,6 +61,14 @@ def check_intervals(path: Path, value: npt.NDArray[Any] | None) -> npt.NDArray[n
         begin, end = pairs[first]
         raise RecordingError(
             f"{path}: label interval {first} is from {begin:g} to {end:g} s; each must begin before it ends"
+        )
+    outside = (pairs[:, 0] > last_s) | (pairs[:, 1] < 0)
+    if outside.any():
+        first = int(np.argmax(outside))
+        begin, end = pairs[first]
+        raise RecordingError(
+            f"{path}: label interval {first} is from {begin:g} to {end:g} s, the recording is from 0 to {last_s:g} s; "
+            "labels are seconds on the clock of the recording"
         )
     return pairs.astype(np.float64)
 
@@ -129,9 +140,9 @@ def _check_time(path: Path, time_s: npt.NDArray[np.float64], locate: Locate) -> 
     back = np.flatnonzero(period_s <= 0)
     if back.size:
         i = int(back[0]) + 1
+        order = f"{_time(time_s[i])} follows {_time(time_s[i - 1])}"
         raise RecordingError(
-            f"{path}: {locate(i)}, column time_s: {time_s[i]:.6f} follows {time_s[i - 1]:.6f}; times must increase: "
-            "sort the rows and remove repeated ones"
+            f"{path}: {locate(i)}, column time_s: {order}; times must increase: sort the rows and remove repeated ones"
         )
     rate_hz = 1.0 / float(np.median(period_s))
     low_hz, high_hz = RATE_RANGE_HZ
@@ -141,6 +152,10 @@ def _check_time(path: Path, time_s: npt.NDArray[np.float64], locate: Locate) -> 
         raise RecordingError(
             f"{path}: column time_s: {rate_hz:g} samples per second; allowed is {low_hz:g} to {high_hz:g}; {hint}"
         )
+
+
+def _time(seconds: np.float64) -> str:
+    return f"{seconds:.6f}" if abs(seconds) < LARGEST else f"{seconds:g}"
 
 
 def _check_present(path: Path, imu: npt.NDArray[np.float32], locate: Locate) -> None:

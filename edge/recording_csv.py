@@ -168,7 +168,9 @@ def _check_header(path: Path, found: tuple[str, ...], columns: tuple[str, ...]) 
 
 
 def _read_numbers(path: Path, file: TextIO, dtype: np.dtype[Any], columns: tuple[str, ...]) -> npt.NDArray[Any]:
-    lines = (line if ",," not in line and line[-2:-1] != "," else _fill(line) for line in _lines(path, file))
+    # numpy takes an empty line for none, but one of blanks for a row of one column.
+    full = (line for line in _lines(path, file) if line.partition("#")[0].strip())
+    lines = (line if ",," not in line and line[-2:-1] != "," else _fill(line) for line in full)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # "input contained no data": the caller says it better

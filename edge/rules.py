@@ -12,6 +12,7 @@ import re
 import reprlib
 import socket
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Protocol
 
@@ -49,6 +50,8 @@ def shown(value: object, characters: int = 60) -> str:
         return "null"
     if isinstance(value, dict):
         return "a section"
+    if isinstance(value, date):  # YAML makes one of 2001-01-01
+        return value.isoformat()
     if isinstance(value, bool):
         return str(value).lower()
     short = reprlib.Repr()
@@ -58,6 +61,11 @@ def shown(value: object, characters: int = 60) -> str:
     except ValueError:  # Python refuses to write integers of more than 4300 digits
         return "a very long number"
     return text if len(text) <= characters else f"{text[: characters - 3]}..."
+
+
+def printable(text: object) -> str:
+    """Return a text that somebody else wrote, such as a file name, with spaces for what could steer a terminal."""
+    return _UNPRINTABLE.sub(" ", str(text))
 
 
 def _printable(text: str) -> str:

@@ -45,12 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from emulator.chips import CHIPS  # noqa: PLC0415  after prepare(): imports numpy
 
-        if options.sensor not in CHIPS:
-            raise UsageError(f"SENSOR is {options.sensor!r}; allowed: {', '.join(CHIPS)}")
+        if options.sensor and options.speed == "max":
+            raise UsageError("SENSOR is of no use with SPEED=max, which plays without a sensor; leave one of them out")
+        sensor = options.sensor or "mpu6050"
+        if sensor not in CHIPS:
+            raise UsageError(f"SENSOR is {sensor!r}; allowed: {', '.join(CHIPS)}")
         if options.speed not in ("1", "1.0", "max"):
             raise UsageError(f"SPEED is {options.speed!r}; allowed: 1, or max")
         with tempfile.TemporaryDirectory(prefix="footfall-") as directory:
-            return Demo(Path(directory), _recording(options), options.speed == "max", no_fuse, options.sensor).run()
+            return Demo(Path(directory), _recording(options), options.speed == "max", no_fuse, sensor).run()
     except FootfallError as error:
         print(f"make run: {error}", file=sys.stderr)
         return 2
@@ -62,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="footfall-demo", description=__doc__)
     parser.add_argument("--recording", help="a recording to play instead of a simulated walk")
     parser.add_argument("--seconds", help="play only its first seconds")
-    parser.add_argument("--sensor", default="mpu6050", help="the emulated chip, e.g. lsm6dsox (default mpu6050)")
+    parser.add_argument("--sensor", help="the emulated chip, e.g. lsm6dsox (default mpu6050)")
     parser.add_argument("--speed", default="1", help="max: no bus, as fast as it can be read")
     return parser
 

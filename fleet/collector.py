@@ -137,7 +137,7 @@ def _openers(options: argparse.Namespace) -> tuple[Callable[[], Source], Callabl
         from fleet.sources import AmqpSource, MqttSource  # noqa: PLC0415
         from fleet.store import Store  # noqa: PLC0415
     except ImportError as error:
-        raise UsageError(f"{error}: pip install 'footfall[collector]'") from error
+        raise UsageError(f"{error}: in a checkout `.venv/bin/pip install -e '.[collector]'`") from error
     dsn = os.environ.get(DSN_VARIABLE)
     if not dsn:
         raise UsageError(

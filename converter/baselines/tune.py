@@ -94,7 +94,7 @@ def _figures(plain: Tried, gated: Tried) -> dict[str, float]:
 
 def main() -> int:
     """Write parameters.json; returns 0, or 2 when there is nothing to tune on."""
-    parser = argparse.ArgumentParser(prog="python -m converter.baselines.tune", description=__doc__)
+    parser = argparse.ArgumentParser(prog=".venv-converter/bin/python -m converter.baselines.tune", description=__doc__)
     parser.add_argument("recordings", type=Path, help="the folder of the public recordings")
     parser.add_argument("--output", type=Path, default=FILE, help="default: beside the code")
     arguments = parser.parse_args()

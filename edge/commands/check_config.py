@@ -12,11 +12,18 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
 
+MOST_PROBLEMS = 100
+"""Far more than there are keys: what has more is some other file."""
+
+
 def command(arguments: Namespace) -> int:
     """Print one line per problem; returns 2 if there is any."""
     problems = config.check(arguments.config, os.environ)
-    for problem in problems:
+    for problem in problems[:MOST_PROBLEMS]:
         print(f"{arguments.config}: {problem}", file=sys.stderr)
+    if len(problems) > MOST_PROBLEMS:
+        more = len(problems) - MOST_PROBLEMS
+        print(f"{arguments.config}: and {more} more: is this a config file of Footfall?", file=sys.stderr)
     if problems:
         return 2
     print(f"{arguments.config}: fine")

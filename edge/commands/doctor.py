@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge import config as configuration
@@ -18,15 +19,18 @@ from edge.errors import ConfigError
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Generator
-    from pathlib import Path
 
 EXIT_OK, EXIT_FAILED = 0, 1
 MARGIN_S = 20.0
+SERVICE_CONFIG = Path("/etc/footfall/config.yaml")
+"""As in systemd/footfall.service."""
 
 
 def command(arguments: Namespace) -> int:
     """Run every check; returns 0 only if nothing fails."""
     logging.disable(logging.WARNING)  # the drivers' running commentary: the findings say it
+    if arguments.config is None and SERVICE_CONFIG.is_file():  # what the service reads, not the defaults
+        arguments.config = SERVICE_CONFIG
     report = JsonReport(sys.stdout) if arguments.json else TextReport(sys.stdout)
     counts = {"ok": 0, "warn": 0, "fail": 0}
     with closing(findings(arguments)) as found:
@@ -46,7 +50,8 @@ def findings(arguments: Namespace) -> Generator[Finding, None, None]:
         yield from runner.run([Check("machine", basics.machine, basics.LIMIT_S)], Context(configuration.Config()))
         return
     context = Context(configuration.load(arguments.config, os.environ), measure_s=arguments.seconds)
-    named = f"{arguments.config} is valid" if arguments.config else "no config file: every key at its default"
+    none = f"no config file ({SERVICE_CONFIG} neither): every key at its default; --config names one"
+    named = f"{arguments.config} is valid" if arguments.config else none
     yield ok("config", named)
     if sys.stderr.isatty() and arguments.seconds > 0:
         context.progress = Bar(arguments.seconds)

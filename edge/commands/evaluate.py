@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edge.commands.readable import ReadableRecordings
 from edge.commands.replay import Replay, event_json, open_classifier
 from edge.errors import UsageError
 from edge.evaluate import render_json, render_table, scored_recording, summary
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def command(arguments: Namespace) -> int:
-    """Print the table or the JSON, write the report if asked; returns 0."""
+    """Print the table or the JSON, write the report if asked; returns 0, or 2 if a recording could not be read."""
     if arguments.rotate is not None and arguments.rotate < 0:
         raise UsageError(f"--rotate is {arguments.rotate}; allowed: a seed of 0 or more")
     if arguments.report is not None:
@@ -32,41 +33,49 @@ def command(arguments: Namespace) -> int:
 
         evaluation_report.prepare(arguments.report)
     classifier = open_classifier(arguments)
-    paths = find_recordings(arguments.recordings)
-    scored = list(_scored(paths, classifier, arguments.rotate))
-    report = summary(scored)
+    recordings = ReadableRecordings(find_recordings(arguments.recordings))
+    scored = dict(_scored(recordings, classifier, arguments.rotate))
+    report = summary(scored.values(), {str(path): problem for path, problem in recordings.problems.items()})
+    status = recordings.report("evaluate")
     if not report["datasets"]:
         raise UsageError(
-            f"none of these {sum(report['not_scored'].values())} recordings has annotated steps; "
-            f"allowed steps_known: {', '.join(SCORED)}"
+            f"none of the recordings ({sum(report['not_scored'].values())}) has annotated steps: for a .csv write "
+            "their times into NAME.steps.csv beside it, under the header time_s (nothing below it: nobody walks); "
+            f"an .npz needs 'steps', and 'steps_known' as one of {', '.join(SCORED)}"
         )
     if arguments.report is not None:
-        found = evaluation_report.Evaluation(
-            report, dict(zip(paths, scored, strict=True)), classifier, arguments.rotate
-        )
+        found = evaluation_report.Evaluation(report, scored, classifier, arguments.rotate)
         evaluation_report.write(arguments.report, found)
     print(render_json(report) if arguments.json else render_table(report))
-    return 0
+    return status
 
 
 def read(path: Path, rotate: int | None) -> Recording:
     """Return a recording, turned at random if there is a seed to do it with."""
-    recording = load(path)
+    return _turned(load(path), rotate)
+
+
+def _turned(recording: Recording, rotate: int | None) -> Recording:
     return recording if rotate is None else rotated(recording, rotate)
 
 
-def _scored(paths: list[Path], classifier: StepClassifier, rotate: int | None) -> Iterator[ScoredRecording]:
-    with Progress("evaluating", len(paths)) as progress:
-        for path in paths:
-            recording = read(path, rotate)
+def _scored(
+    recordings: ReadableRecordings, classifier: StepClassifier, rotate: int | None
+) -> Iterator[tuple[Path, ScoredRecording]]:
+    with Progress("evaluating", len(recordings.paths)) as progress:
+        for path, read_ in recordings:
+            recording = _turned(read_, rotate)
             replay = Replay(path, recording, classifier, progress=False)
             events = list(replay.events() if recording.steps_known in SCORED else ())
             # The very figures that `footfall replay --json` prints, so that both score alike to the last digit.
             found = [event_json(path, 0, event) for event in events]
-            yield scored_recording(
-                recording,
-                [each["time_s"] for each in found],
-                [each["emitted_s"] for each in found],
-                [event.backfilled for event in events],
+            yield (
+                path,
+                scored_recording(
+                    recording,
+                    [each["time_s"] for each in found],
+                    [each["emitted_s"] for each in found],
+                    [event.backfilled for event in events],
+                ),
             )
             progress.advance(1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge import __version__
 from edge.errors import UsageError
-from edge.evaluate import tables
+from edge.evaluate import LEGEND, incomplete, tables
 from edge.imu.replay import ReplayImu
 from edge.pipeline import Pipeline, detect
 from edge.scoring import align
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from edge.scoring import ScoredRecording, Times
     from edge.types import FloatArray, Window
 
+HOW_TO_DRAW = (
+    "in a checkout `.venv/bin/pip install -e '.[report]'`, with the .deb `sudo apt-get install python3-matplotlib`"
+)
 STRETCH_S = 20.0
 """How much of a walk is drawn: some thirty steps."""
 
@@ -66,12 +69,16 @@ class Stretch:
 
 
 def prepare(directory: Path) -> None:
-    """Make the directory; raises UsageError or OSError if no report could be written into it."""
+    """Make the directory; raises UsageError if no report could be written into it."""
     if find_spec("matplotlib") is None:
-        raise UsageError("--report draws with matplotlib, which is not installed here: pip install 'footfall[report]'")
+        raise UsageError(f"--report draws with matplotlib, which is not installed here: {HOW_TO_DRAW}")
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"--report {directory}: this is a file; name a directory, which is made if need be")
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"--report {directory}: cannot be made ({reason}); choose another folder") from error
 
 
 def write(directory: Path, found: Evaluation) -> None:
@@ -90,10 +97,13 @@ def render(found: Evaluation, pictures: list[Picture]) -> str:
     model = found.classifier.manifest
     turned = f", every recording turned at random (seed {found.rotate})" if found.rotate is not None else ""
     described = f"Model `{model.name}` {model.version}, sha256 `{found.classifier.sha256[:12]}`"
-    method = f"through the streaming path of footfall {__version__} on {len(found.scored)} recordings{turned}"
+    recordings = "1 recording" if len(found.scored) == 1 else f"{len(found.scored)} recordings"
+    method = f"through the streaming path of footfall {__version__} on {recordings}{turned}"
     parts = ["# How well it counts", f"{described}, {method}: `footfall evaluate … --report DIR`."]
+    parts += [f"**{line}**" for line in incomplete(found.figures)]
     for title, grid in tables(found.figures):
         parts += [*([f"## {title}"] if title else []), _markdown(grid)]
+    parts.append(LEGEND)
     parts += ["## Worst recordings", _markdown(_worst(found))]
     for picture in pictures:
         parts += [f"## {picture.title}", f"![{picture.title}]({picture.file_name})", picture.caption]

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from edge import config as configuration
 from edge.classifier import StepClassifier
+from edge.commands.readable import ReadableRecordings
 from edge.errors import UsageError
 from edge.imu.replay import ReplayImu
 from edge.pipeline import Pipeline, detect
 from edge.progress import Progress
-from edge.recording import find_recordings, load
+from edge.recording import find_recordings
+from edge.rules import printable
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -25,22 +27,22 @@ if TYPE_CHECKING:
     from edge.recording import Recording
     from edge.types import StepEvent
 
-MAX_SPEED = 1000.0
+MIN_SPEED, MAX_SPEED = 0.01, 1000.0  # as sensor.speed
 MAX_SPEED_BATCH_S = 5.0
 SPARK = " ▁▂▃▄▅▆▇█"
 SPARK_COLUMNS = 30
 
 
 def command(arguments: Namespace) -> int:
-    """Replay each recording; returns 0."""
+    """Replay each recording; returns 0, or 2 if one could not be read."""
     speed = parse_speed(arguments.speed)
     classifier = open_classifier(arguments)
-    paths = find_recordings(arguments.recordings)
+    recordings = ReadableRecordings(find_recordings(arguments.recordings))
     report = _report_json if arguments.json else _report_text
-    for path in paths:
+    for path, recording in recordings:
         # In real time the steps themselves show the progress.
-        report(Replay(path, load(path), classifier, speed, progress=speed is None))
-    return 0
+        report(Replay(path, recording, classifier, speed, progress=speed is None))
+    return recordings.report("replay")
 
 
 def parse_speed(text: str) -> float | None:
@@ -51,13 +53,16 @@ def parse_speed(text: str) -> float | None:
         speed = float(text)
     except ValueError:
         speed = 0.0
-    if not 0 < speed <= MAX_SPEED:
-        raise UsageError(f"--speed is {text!r}; allowed: max, or a factor of real time above 0, such as 1.0")
+    if not MIN_SPEED <= speed <= MAX_SPEED:
+        allowed = f"max, or a factor of real time from {MIN_SPEED:g} to {MAX_SPEED:g}, such as 1.0"
+        raise UsageError(f"--speed is {text!r}; allowed: {allowed}")
     return speed
 
 
 def open_classifier(arguments: Namespace) -> StepClassifier:
     """Return the classifier that the command line or the config asks for."""
+    if arguments.model is not None and not arguments.model.strip():
+        raise UsageError("--model is empty; allowed: a .tflite file (leave it out for the config's model.path)")
     config = configuration.load(arguments.config, os.environ)
     return StepClassifier(arguments.model or config.model.path, int8_only=config.model.int8_only)
 
@@ -81,7 +86,7 @@ class Replay:
         pipeline = Pipeline(self.classifier, source_rate_hz=self.recording.sampling_rate_hz)
         segment: int | None = None
         cpu_s, wall_s = time.process_time(), time.monotonic()
-        with Progress(self.path.name, self.recording.duration_s, enabled=self.progress) as progress:
+        with Progress(printable(self.path.name), self.recording.duration_s, enabled=self.progress) as progress:
             for batch, events in detect(self._source(), pipeline):
                 self.steps += len(events)
                 yield from events
@@ -140,8 +145,11 @@ def _report_text(replay: Replay) -> None:
     known = replay.recording.steps
     labelled = f" (labelled: {len(known)})" if known is not None and replay.recording.steps_known == "all" else ""
     memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{replay.path}: {len(times_s)} steps{labelled} in {replay.recording.duration_s:.1f} s, {replay.gaps} gaps")
-    print(f"  {sparkline(times_s, replay.recording.duration_s)}  {replay.cpu_s:.2f} s of CPU, {memory_mb:.0f} MB")
+    gaps = "1 gap" if replay.gaps == 1 else f"{replay.gaps} gaps"
+    seconds = replay.recording.duration_s
+    print(f"{printable(replay.path)}: {len(times_s)} steps{labelled} in {seconds:.1f} s, {gaps}")
+    used = f"{replay.cpu_s:.2f} s of CPU, {memory_mb:.0f} MB of memory"
+    print(f"  {sparkline(times_s, seconds)}  steps over time; {used}")
 
 
 def sparkline(times_s: list[float], seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import ssl
+import sys
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import UsageError
@@ -37,6 +38,9 @@ def command(arguments: Namespace) -> int:
     )
     figures = simulate(Load(arguments.devices, arguments.seconds, arguments.seed), settings, arguments.truth)
     print(json.dumps(figures) if arguments.json else table(figures))
+    if not figures["connections"]:
+        named = " ".join(arguments.broker or ["localhost"])
+        print(f"footfall simulate-fleet: no device got through to {named}: is a broker there?", file=sys.stderr)
     return 0 if figures["steps_acked"] == figures["steps_made"] else 1
 
 
@@ -59,6 +63,9 @@ def _check(arguments: Namespace) -> None:
     for name, value, low, high in limits:
         if not low <= value <= high:
             raise UsageError(f"{name} is {value:g}; allowed: {low:g} to {high:g}")
+    topic = arguments.base_topic
+    if not topic or not topic.isprintable() or set("+#") & set(topic) or topic.startswith(("/", "$")):
+        raise UsageError(f"--base-topic is {topic[:60]!r}; allowed: a topic without + and #, such as footfall")
 
 
 def _address(text: str) -> tuple[str, int]:

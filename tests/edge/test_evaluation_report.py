@@ -87,9 +87,9 @@ def test_a_missing_matplotlib_is_one_line_at_once(
     assert main(["evaluate", str(recordings), "--report", str(tmp_path / "report")]) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.splitlines() == [
-        "footfall evaluate: --report draws with matplotlib, which is not installed here: pip install 'footfall[report]'"
-    ]
+    (line,) = said.err.splitlines()
+    assert line.startswith("footfall evaluate: --report draws with matplotlib, which is not installed here: ")
+    assert "pip install 'footfall" not in line  # nobody has registered the name: it would fetch a stranger's code
     assert not (tmp_path / "report").exists()
 
 
