@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shutil
@@ -233,7 +234,7 @@ def test_steps_of_an_earlier_boot_age_by_the_wall_clock(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("was_right", "is_right"), [(False, True), (True, False), (False, False)])
 def test_steps_dated_by_a_wrong_clock_do_not_age_by_it(tmp_path: Path, was_right: bool, is_right: bool) -> None:
-    """Offline, a Raspberry Pi counts with the clock of its last shutdown; then it is restarted, and the network is back."""
+    """Offline, a Raspberry Pi counts with the clock of its last shutdown; restarted, it may know the time."""
     outbox = opened(tmp_path / "outbox.db", max_age_h=1.0, is_clock_right=was_right)
     for _ in range(100):
         outbox.append(STEP, NOON)
