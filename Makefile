@@ -228,7 +228,8 @@ build/third-party/.ready: tests/third_party/requirements.txt | $(VENV)/bin/pytho
 	@touch $@
 
 MQTT_TESTS := tests/edge/test_publisher.py tests/edge/test_mqtt_link.py tests/edge/test_mqtt_limits.py \
-	tests/edge/test_mqtt_tls.py tests/edge/test_control.py tests/edge/test_home_assistant.py tests/edge/test_fleet_mode.py
+	tests/edge/test_mqtt_tls.py tests/edge/test_control.py tests/edge/test_home_assistant.py tests/edge/test_fleet_mode.py \
+	tests/edge/test_hostile_peers.py
 
 build/paho16/.stamp: pyproject.toml | $(VENV)/bin/python
 	@echo 'installing paho-mqtt 1.6.1 into build/paho16'

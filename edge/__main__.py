@@ -6,6 +6,7 @@ import argparse
 import io
 import math
 import os
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -41,7 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up_output()
     try:
         # A command imports only what it needs: the daemon is lighter without the others.
-        status = import_module(COMMANDS[arguments.command]).command(arguments)
+        command = import_module(COMMANDS[arguments.command]).command
+        # Until here Ctrl-C ends the process (edge.start); the daemon goes on like that until it listens to signals.
+        if arguments.command != "run" and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        status = command(arguments)
         sys.stdout.flush()
     except FootfallError as error:
         print(f"footfall {arguments.command}: {_one_line(error)}", file=sys.stderr)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 import yaml
 
 from edge import strict_yaml
-from edge.config_names import names_below, single_underscores, unknown
+from edge.config_names import misspelt_variable, names_below, unknown
 from edge.errors import ConfigError
 from edge.machine import default_outbox_path, host_device_id, unreadable
 from edge.rules import (
@@ -296,6 +296,8 @@ def _missing_files(config: Config, given: Mapping[str, _Given]) -> Iterator[Prob
     """Yield the files that somebody named and nobody can read; a daemon would look as if the broker were gone."""
     for name, one in given.items():
         rule = _inner(_keys()[name].metadata["rule"])
+        if name == "outbox.path" and os.path.isdir(config.outbox.path):  # noqa: PTH112  Path's may raise
+            yield Problem(one.where, f"{shown(str(config.outbox.path), 300)} (a directory)", "the path of a file in it")
         if not isinstance(rule, FilePath) or not rule.must_exist:
             continue
         if name == "sensor.recording" and config.sensor.type != "replay":
@@ -398,15 +400,20 @@ def _leaves(tree: object, prefix: str, directory: Path, problems: list[Problem])
 def _from_environment(environ: Mapping[str, str], problems: list[Problem]) -> Iterator[tuple[str, _Given]]:
     for variable, text in sorted(environ.items()):
         if not variable.startswith(ENV_PREFIX):
-            problems += single_underscores(variable, ENV_PREFIX, _keys())
+            problems += misspelt_variable(variable, ENV_PREFIX, _keys())
             continue
         path = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
+        if below := names_below(f"{path}.", _keys()):
+            names = ", ".join(f"{variable}__{one}".upper() for one in below)
+            problems.append(Problem(variable, "a section", "", f"set its keys: {names}"))
+            continue
         if path not in _keys():
             problems.append(unknown(variable, path, "", _keys()))
             continue
         rule = _keys()[path].metadata["rule"]
-        # Text rules take the variable as it is (empty: null), the others read it as YAML.
-        value, faults = (text or None, []) if rule.is_text else strict_yaml.parse(text)
+        # Text rules take the variable as it is (empty: null), the others read it as YAML; null is null in both.
+        is_null = not text or (text == "null" and isinstance(rule, Optional))
+        value, faults = (None if is_null else text, []) if rule.is_text else strict_yaml.parse(text)
         if faults:
             problems.append(Problem(variable, shown(text), rule.allowed))
         else:

@@ -30,8 +30,11 @@ def unknown(where: str, name: str, prefix: str, keys: Collection[str]) -> Proble
     return Problem(where, "an unknown name", ", ".join(names_below(prefix, keys)))
 
 
-def single_underscores(variable: str, prefix: str, keys: Collection[str]) -> Iterator[Problem]:
-    """Yield a problem for FOOTFALL_MQTT_HOST, which would change nothing and say nothing."""
+def misspelt_variable(variable: str, prefix: str, keys: Collection[str]) -> Iterator[Problem]:
+    """Yield a problem for FOOTFALL_MQTT_HOST and footfall__mqtt__host, which would change nothing and say nothing."""
+    if variable.upper().startswith(prefix):
+        yield Problem(shown(variable).strip("'"), "a name in lower case", "", f"did you mean {variable.upper()[:100]}?")
+        return
     single = prefix.removesuffix("_")
     name = variable.removeprefix(single).lower()
     section = name.split("_")[0]

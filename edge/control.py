@@ -79,7 +79,8 @@ class Control:
         if not message.topic.startswith(prefix):
             return False
         if message.retained:
-            self._complaints.log(f"a retained command on {message.topic!r} is ignored: publish without retain")
+            text = f"retained commands are ignored, such as {message.topic[:80]!r}: publish without retain, clear them"
+            self._complaints.log(text, key="retained commands")  # whoever may publish could name thousands of topics
             return True
         if self._may_answer():
             verb = message.topic.removeprefix(prefix)

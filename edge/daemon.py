@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from edge import __version__
 from edge import config as configuration
 from edge.classifier import StepClassifier
+from edge.complaints import Complaints
 from edge.errors import OutboxError
 from edge.health import Health
 from edge.imu import open_imu
@@ -58,7 +59,7 @@ def run(
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
 ) -> int:
-    """Count steps until SIGTERM, SIGINT or the end of a recording; returns 0.
+    """Count steps until SIGTERM, SIGINT, SIGHUP or the end of a recording; returns 0.
 
     open_source: how the sensor is opened, replaced where there is no bus; clock: that of its samples; wall_clock: the
     date. Raises FootfallError for a model, recording or outbox that cannot be used. A missing broker is no error, nor
@@ -76,8 +77,9 @@ def run(
         watch = SensorWatch(imu, publisher, health, lambda: describe(config, classifier, imu, outbox))
         publisher.start()
         stack.callback(publisher.close, outbox, timeout_s=CLOSE_TIMEOUT_S)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: imu.close())
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup and `footfall run &` want it to go on
+                signal.signal(number, lambda *_: imu.close())
         health.systemd.ready(watch.sentence(imu.status()))
         log.info("ready with %s at %g Hz, %d steps so far", imu.name, imu.sampling_rate_hz, outbox.total)
         pipeline = Pipeline(classifier, source_rate_hz=imu.sampling_rate_hz)
@@ -103,12 +105,13 @@ def count_steps(
         now_s = clock()
         heard_s = now_s if batch is None or len(batch.time_s) else heard_s
         shelf.store([(step, wall_clock() - (now_s - step.time_s)) for step in steps])
+        publisher.unstored = len(shelf.waiting) + shelf.dropped
         watch.turn(now_s - heard_s, is_storing=not shelf.waiting)
         publisher.observe(batch)
         drain(publisher, outbox)
         watch.beat()
     if shelf.waiting or shelf.dropped:
-        log.error("%d steps could not be stored: free some disk space", len(shelf.waiting) + shelf.dropped)
+        log.error("%d steps are lost, which could not be stored: free some disk space", publisher.unstored)
 
 
 def drain(publisher: Publisher, outbox: Outbox) -> None:
@@ -128,6 +131,7 @@ class Shelf:
         self.waiting: deque[tuple[StepEvent, float]] = deque()
         self.dropped = 0
         self._outbox = outbox
+        self._complaints = Complaints()
         self._retry_s = 0.0
 
     def store(self, steps: list[tuple[StepEvent, float]]) -> None:
@@ -146,14 +150,18 @@ class Shelf:
             if not error.transient:
                 raise
             self._retry_s = time.monotonic() + STORE_RETRY_S
-            if not had_waiting:
-                log.error("%s; steps wait in memory", error)  # noqa: TRY400  one line, not a traceback
+            self._complaints.log(
+                f"{error}; {len(self.waiting)} steps wait in memory: not sent before they are stored, lost if footfall "
+                "stops before",
+                key="unstored",
+            )
             while len(self.waiting) > MAX_WAITING:
                 self.waiting.popleft()
                 self.dropped += 1
         else:
             if had_waiting:
                 log.info("the outbox takes steps again")
+                self._complaints.clear()
 
 
 def describe(config: Config, classifier: StepClassifier, imu: Imu, outbox: Outbox) -> DeviceInfo:

@@ -208,6 +208,8 @@ def refused(error: OSError | ValueError, tls: Tls) -> RefusedError:
         return RefusedError(_closed_at_once(tls), "closed")
     if isinstance(error, ssl.SSLError):
         return _tls_failure(str(error.reason or error), tls)
+    if isinstance(error, TimeoutError) and tls.ca_file is not None and "handshake" in str(error):
+        return RefusedError("the TLS handshake is not answered: check that mqtt.port is the broker's port for TLS")
     if isinstance(error, OSError):
         file = f"{error.filename}: " if error.filename else ""
         return RefusedError(f"{file}{error.strerror or error}")

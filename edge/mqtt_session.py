@@ -3,7 +3,8 @@
 The rules of this module:
 - No thread of paho's: what is published is on the socket when publish() returns, and what has come is read in turn(),
   once per turn of the pipeline. A thread would cost two wake-ups a message and a hand-over of Python's lock.
-- The socket never blocks. turn() reads a bounded number of packets, so that nobody can keep the pipeline busy.
+- The socket never blocks. turn() reads a bounded number of bytes, so that nobody can keep the pipeline busy, and no
+  packet that announces more than we take: paho would hold all of it in memory.
 - paho never reconnects: a session that has ended is thrown away with everything it had queued, so that a message is
   sent again by the outbox or by nobody, never by both.
 - Only the PUBACK of QoS 1 counts as delivered.
@@ -27,6 +28,9 @@ FAILURE = 128  # MQTT 5 reason codes from here on are errors
 MQTT3_CONNACK = {1: 132, 2: 133, 3: 136, 4: 134, 5: 135}  # paho 1.6 hands these over as they are on the wire
 PACKET_BYTES = 16384
 """The largest packet that we accept, as an MQTT 5 broker is told; commands are 4 KiB at most."""
+PACKET_BYTES_MQTT3 = 2**20
+"""The same where a broker cannot be told, and so passes on whatever somebody publishes on a command's topic."""
+_BYTES_PER_TURN = 65536
 RECEIVE_MAXIMUM = 16
 _MOST_MESSAGES = 32  # waiting to be looked at; who sends more than that between two turns is not heard
 _READS_PER_TURN = 32
@@ -89,6 +93,8 @@ class Session:
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_publish, client.on_message = self._on_publish, self._on_message
         client.on_subscribe = self._on_subscribe
+        self._most_bytes, self._room_bytes = PACKET_BYTES if is_mqtt5 else PACKET_BYTES_MQTT3, _BYTES_PER_TURN
+        self._read, client._sock_recv = client._sock_recv, self._receive  # noqa: SLF001  paho 1.6 and 2.x alike
 
     def connect(self, host: str, port: int) -> None:
         """Open the socket, with TLS where it was set up, and send CONNECT; blocks; raises OSError, ValueError."""
@@ -124,8 +130,14 @@ class Session:
         return int(sent.mid) if sent is not None and sent.rc == paho.MQTT_ERR_SUCCESS else None
 
     def subscribe(self, topic: str) -> None:
-        """Ask for a topic with QoS 1; a refusal will be in `denied`."""
-        if not self.ended and (asked := self._guarded(lambda: self._client.subscribe(topic, qos=1))) and asked[1]:
+        """Ask for a topic; a refusal will be in `denied`.
+
+        QoS 0 on the way from the broker to us: Mosquitto 2.0.11 never frees the place in the Receive Maximum of a QoS 1
+        message that it drops for our Maximum Packet Size, and after 16 of them sends nothing any more. Nothing is lost
+        by it: sessions are clean, so what is under way when a connection breaks would not be sent again with QoS 1
+        either. Without a Maximum Packet Size we would have to read whatever somebody publishes.
+        """
+        if not self.ended and (asked := self._guarded(lambda: self._client.subscribe(topic, qos=0))) and asked[1]:
             self._subscriptions[asked[1]] = topic
 
     def unsubscribe(self, topic: str) -> None:
@@ -135,8 +147,9 @@ class Session:
 
     def turn(self) -> None:
         """Read what has come, write what did not fit into the socket, keep the connection alive; never blocks."""
+        self._room_bytes = _BYTES_PER_TURN
         for _ in range(_READS_PER_TURN):
-            if self.ended or not self._is_readable():
+            if self.ended or self._room_bytes <= 0 or not self._is_readable():
                 break
             self._silent_s = 0.0
             self._guarded(self._client.loop_read)
@@ -181,6 +194,20 @@ class Session:
         client = self._client
         client.on_connect = client.on_disconnect = client.on_publish = client.on_message = client.on_subscribe = None
         client.on_log = None
+        client._sock_recv = None  # noqa: SLF001
+
+    def _receive(self, wanted: int) -> bytes:
+        """Read for paho, which asks for all the rest of a packet at once, as many bytes as its sender claims."""
+        if wanted > self._most_bytes:
+            hint = "" if self.is_mqtt5 else "; set the broker's limit, message_size_limit in Mosquitto"
+            self._end(f"it sends a packet of {wanted} bytes, where {self._most_bytes} are allowed{hint}")
+        if self.ended:
+            raise ConnectionAbortedError
+        if self._room_bytes <= 0:
+            raise BlockingIOError  # to paho: nothing more has come
+        content: bytes = self._read(min(wanted, self._room_bytes))
+        self._room_bytes -= len(content)
+        return content
 
     def _guarded(self, call: Callable[[], Any]) -> Any:
         """Call paho; what it makes of nonsense on the wire must not stop the pipeline."""

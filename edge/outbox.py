@@ -23,9 +23,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from edge import outbox_file, outbox_start
+from edge.complaints import Complaints
 from edge.outbox_file import beside, explained
 from edge.outbox_rescue import DROPPED, OLDEST, TOTAL
 from edge.outbox_start import meta, set_meta
+from edge.wall_clock import synchronised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -66,11 +68,18 @@ class Outbox:
 
     boot_id is a fresh UUID for each opening. The kernel's boot id with a start counter would do as long as the counter
     survives, but it lives in this very file: after a damaged or restored file it would name two steps alike.
+    is_clock_right: whether the wall clock is known to be right; asked at each append until it says True.
     Raises OutboxError from every method when the file cannot be read or written.
     """
 
     def __init__(
-        self, path: Path, *, max_age_h: float, max_bytes: int, clock: Callable[[], float] = time.monotonic
+        self,
+        path: Path,
+        *,
+        max_age_h: float,
+        max_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+        is_clock_right: Callable[[], bool | None] = synchronised,
     ) -> None:
         self.path = path
         # Made once: pathlib interns every name, and Python's table of those grows with each one that comes and goes.
@@ -78,7 +87,10 @@ class Outbox:
         self.boot_id = str(uuid.uuid4())
         self._max_age_s = max_age_h * 3600.0
         self._max_bytes = max_bytes
-        self._clock = clock
+        self._clock, self._is_clock_right = clock, is_clock_right
+        self._opened_s = clock()
+        self._is_dated = False  # whether the wall clock has been right in this boot_id
+        self._complaints = Complaints(clock)
         self._last: OutboxRow | None = None
         self._closed = False
         with explained(path):
@@ -135,6 +147,7 @@ class Outbox:
             return []
         rows = self._named(steps)
         last, wall_time_s = rows[-1], steps[-1][1]
+        is_dated = self._is_dated or self._is_clock_right() is True
         with self._transaction(durable=True):
             self._db.executemany(
                 "INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -147,11 +160,21 @@ class Outbox:
             )
             set_meta(self._db, TOTAL, last.total)
             set_meta(self._db, "last_ts_ms", last.ts_ms)
-            dropped = self._drop_beyond_bounds(wall_time_s)
+            if is_dated and not self._is_dated:
+                self._note_dated(rows[0].total)
+            dropped = self._drop_beyond_bounds(wall_time_s, is_dated=is_dated)
             self._note_oldest()
+        self._is_dated = is_dated
         self._last, self._total, self._last_ts_ms = last, last.total, last.ts_ms
         self._depth += len(rows) - dropped
         self._dropped += dropped
+        if dropped:
+            self._complaints.log(
+                f"outbox {self.path}: {dropped} steps dropped unsent ({self._dropped} in all), the oldest that waited: "
+                f"older than {self._max_age_s / 3600.0:g} h, or beyond {self._max_bytes} bytes (outbox.max_age_h, "
+                "outbox.max_bytes); see that the MQTT broker can be reached",
+                key="dropped",
+            )
         return rows
 
     def _named(self, steps: Sequence[tuple[StepEvent, float]]) -> list[OutboxRow]:
@@ -235,12 +258,20 @@ class Outbox:
             finally:
                 self._db.close()
 
-    def _drop_beyond_bounds(self, wall_time_s: float) -> int:
-        """Drop the oldest rows while they are too old or the file too large; return how many."""
-        oldest_s = self._clock() - self._max_age_s, (wall_time_s - self._max_age_s) * 1000.0
+    def _drop_beyond_bounds(self, wall_time_s: float, *, is_dated: bool) -> int:
+        """Drop the oldest rows while they are too old or the file too large; return how many.
+
+        Rows of an earlier boot_id age by the wall clock, but only where it was right then and is right now; the others
+        age from when we opened the file.
+        """
+        now_s = self._clock()
         dropped = self._delete_oldest(
-            "CASE boot_id WHEN ? THEN stored_s < ? ELSE ts_ms < ? END", self.boot_id, *oldest_s
-        )
+            "CASE WHEN boot_id = ? THEN stored_s < ?"
+            " WHEN ? AND total >= (SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'dated:' || boot_id)"
+            " THEN ts_ms < ? ELSE ? END",
+            self.boot_id, now_s - self._max_age_s, is_dated, (wall_time_s - self._max_age_s) * 1000.0,
+            now_s - self._opened_s > self._max_age_s,
+        )  # fmt: skip
         while self._used_bytes() > self._max_bytes:
             rows = self._delete_batch("TRUE")
             if rows == 0:
@@ -249,6 +280,14 @@ class Outbox:
         if dropped:
             set_meta(self._db, DROPPED, self._dropped + dropped)
         return dropped
+
+    def _note_dated(self, total: int) -> None:
+        """Keep from which step on this boot_id's times are right; forget that of those whose steps have all gone."""
+        self._db.execute(
+            "DELETE FROM meta WHERE name LIKE 'dated:%' AND value < (SELECT max(value) FROM meta WHERE name LIKE "
+            "'dated:%' AND CAST(value AS INTEGER) <= (SELECT min(total) FROM step))"
+        )
+        set_meta(self._db, f"dated:{self.boot_id}", total)
 
     def _note_oldest(self) -> None:
         """Keep where the queue begins: after damage it tells which steps waited, and so how many are missing."""

@@ -25,6 +25,8 @@ PAGE_BYTES = 512
 LOG_PAGES = 8000
 """SQLite's log is played into the file when it has grown to so many pages, about 4 MB."""
 _VERSION = 1
+_FLIPPED = 1024
+"""A version from here on is a flipped bit in the header; below it a newer Footfall has been here."""
 _TABLES = {
     "step": "CREATE TABLE step (\n    total INTEGER PRIMARY KEY, boot_id TEXT NOT NULL, seq INTEGER NOT NULL, "
     "ts_ms INTEGER NOT NULL,\n    stored_s REAL NOT NULL, confidence REAL NOT NULL, cadence_spm REAL\n)",
@@ -53,6 +55,7 @@ def connect(path: Path, total: int) -> sqlite3.Connection:
     try:
         # Exclusive: two daemons on one file would send every step twice, and no shared memory is needed.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        _refuse_newer(db, path)
         db.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a new file; an old one keeps its own
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
@@ -62,6 +65,18 @@ def connect(path: Path, total: int) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _refuse_newer(db: sqlite3.Connection, path: Path) -> None:
+    """Leave the file of a newer Footfall as it is: its steps are in a shape that we may not understand."""
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if not _VERSION < version < _FLIPPED:
+        return
+    if _TABLES.keys() & {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}:
+        raise OutboxError(
+            f"{path} was made by a newer Footfall (outbox version {version}, this one knows {_VERSION}): install that "
+            "one again to have its steps sent, or set outbox.path to another file, which counts from 0"
+        )
 
 
 def _prepare(db: sqlite3.Connection, path: Path, total: int) -> None:

@@ -53,6 +53,9 @@ def open_outbox(path: Path) -> Start:
         if not path.exists():  # but a damaged one: the power went right after it was moved aside
             shown.total = max(shown.total, *(outbox_rescue.counts([aside]).total for aside in _asides(path)), 0)
         db = connect(path, shown.total)
+    except OutboxError:
+        _forget(kept)
+        raise
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             _forget(kept)
@@ -87,6 +90,7 @@ def _raise_total(db: sqlite3.Connection, path: Path, shown: Counts, logs: list[S
     days and the rows are witnesses of their own, and agree where neither is spoilt. Steps in such a log are rescued.
     """
     stored = meta(db, TOTAL)
+    stored = None if stored is not None and stored < 0 else stored  # no count: nothing is known to be lost
     rows, days = (
         int(db.execute(question).fetchone()[0] or 0)
         for question in ("SELECT max(total) FROM step", "SELECT sum(steps) FROM day")
@@ -107,7 +111,8 @@ def _raise_total(db: sqlite3.Connection, path: Path, shown: Counts, logs: list[S
     log.error(
         "outbox %s: the lifetime total was %s and has been %d: raised; %d steps rescued, %d lost and counted as "
         "dropped; SQLite's log is kept as %s",
-        path, stored, total, rescued, missing, beside(free_aside(path), "-wal") if logs else "nothing, there is none",
+        path, "unreadable" if stored is None else stored, total, rescued, missing,
+        beside(free_aside(path), "-wal") if logs else "nothing, there is none",
     )  # fmt: skip
     return total
 

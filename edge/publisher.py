@@ -42,9 +42,9 @@ _NEVER = -float("inf")
 class Publisher:
     """Call start() once, drain() once per turn of the pipeline, close() at the end; all from one thread.
 
-    drain() also keeps the connection alive: it must be called every few seconds, whatever the sensor does. quality and
-    hardware_total may be set at any time. extra_verbs: further commands. No method raises because of the broker or the
-    network; OutboxError passes through.
+    drain() also keeps the connection alive: it must be called every few seconds, whatever the sensor does. quality,
+    hardware_total and unstored (steps that the disk does not take) may be set at any time. extra_verbs: further
+    commands. No method raises because of the broker or the network; OutboxError passes through.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Publisher:
     ) -> None:
         self.quality: Quality = "ok"
         self.hardware_total: int | None = None
+        self.unstored = 0
         self._base = config.mqtt.base_topic
         self._health_every_s = config.health.interval_s
         self._info, self._health = info, health
@@ -256,6 +257,7 @@ class Publisher:
             "outbox_depth": outbox.depth,
             "outbox_oldest_age_s": round(outbox.age_s(oldest[0], wall_s), 1) if oldest else 0.0,
             "outbox_dropped": outbox.dropped,
+            "outbox_unstored": self.unstored,
             "hardware_total": self.hardware_total,
             "reconnects": self._link.connections - 1,
             "ts": payloads.rfc3339(round(wall_s * 1000.0)),

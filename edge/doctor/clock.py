@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from edge.doctor.finding import Finding, fail, ok, warn
+from edge.wall_clock import synchronised
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,22 +18,7 @@ AREA = "clock"
 LIMIT_S = 10.0
 EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)
 """Footfall is younger than this clock may be."""
-STA_UNSYNC = 0x0040  # uapi/linux/timex.h
 _SYNC = "check the network and run `timedatectl`; without a network fit a real-time clock"
-
-
-class _Timex(ctypes.Structure):
-    """The head of struct timex (uapi/linux/timex.h); the rest is room for the kernel to write into."""
-
-    _fields_ = (
-        ("modes", ctypes.c_uint),
-        ("offset", ctypes.c_long),
-        ("freq", ctypes.c_long),
-        ("maxerror", ctypes.c_long),
-        ("esterror", ctypes.c_long),
-        ("status", ctypes.c_int),
-        ("rest", ctypes.c_char * 256),
-    )
 
 
 def check(_: Context) -> Iterator[Finding]:
@@ -52,15 +37,3 @@ def judge(now_s: float, is_synchronised: bool | None) -> Finding:
     if is_synchronised is None:
         return ok(AREA, f"the clock shows {shown}; this machine does not say whether it is synchronised")
     return ok(AREA, f"the clock shows {shown} and is synchronised")
-
-
-def synchronised() -> bool | None:
-    """Ask the kernel, which is told by whatever NTP client there is; None where it cannot be asked. adjtimex(2)."""
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        state = _Timex(modes=0)  # 0: read only, allowed to everybody
-        if libc.adjtimex(ctypes.byref(state)) < 0:
-            return None
-    except (OSError, AttributeError):
-        return None
-    return not state.status & STA_UNSYNC

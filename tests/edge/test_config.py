@@ -337,6 +337,29 @@ def test_single_underscores_are_noticed(tmp_path: Path, variable: str, meant: st
     assert str(found) == f"{variable}: a name with single underscores; did you mean {meant}?"
 
 
+def test_a_variable_in_lower_case_is_noticed(tmp_path: Path) -> None:
+    found = problems(tmp_path, "", footfall__mqtt__host="x")
+    assert found["footfall__mqtt__host"].hint == "did you mean FOOTFALL__MQTT__HOST?"
+
+
+def test_a_variable_that_names_a_section_is_told_its_keys(tmp_path: Path) -> None:
+    found = problems(tmp_path, "", FOOTFALL__MQTT__TLS="{ca_file: x}")
+    assert "FOOTFALL__MQTT__TLS__CA_FILE" in found["FOOTFALL__MQTT__TLS"].hint
+
+
+@pytest.mark.parametrize("text", ["", "null"])
+def test_the_environment_can_switch_tls_off(tmp_path: Path, text: str) -> None:
+    ca_file = written(tmp_path, "x").rename(tmp_path / "ca.pem")
+    file = written(tmp_path, f"mqtt:\n  tls:\n    ca_file: {ca_file}\n")
+    assert config.load(file, {}).mqtt.tls.ca_file == ca_file
+    assert config.load(file, {"FOOTFALL__MQTT__TLS__CA_FILE": text}).mqtt.tls.ca_file is None
+
+
+def test_an_outbox_that_is_a_directory_is_a_mistake(tmp_path: Path) -> None:
+    assert "a directory" in problems(tmp_path, f"outbox:\n  path: {tmp_path}\n")["outbox.path"].found
+    assert "FOOTFALL__OUTBOX__PATH" in problems(tmp_path, "", FOOTFALL__OUTBOX__PATH="~")
+
+
 def test_other_peoples_variables_are_none_of_our_business(tmp_path: Path) -> None:
     assert config.check(written(tmp_path, ""), {"FOOTFALL_HOME": "x", "FOOTFALLS_MQTT_HOST": "x"}) == []
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import shutil
+import socket
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -167,3 +169,16 @@ def test_tls_steps_reach_a_subscriber_once(
     wait_until(lambda: len(subscriber.steps()) == 30)
     assert subscriber.steps() == named(device.outbox.boot_id, 30)
     subscriber.close()
+
+
+def test_a_handshake_that_nobody_answers_is_one_line_with_a_remedy(
+    authority: Authority, devices: Callable[..., Device], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a port where something else listens, and waits for a word of ours."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        device = devices(silent.getsockname()[1], MQTT__TLS__CA_FILE=str(authority.directory / "ca.pem"))
+        deadline_s = time.monotonic() + 60.0
+        while not warnings(caplog) and time.monotonic() < deadline_s:
+            device.publisher.drain(device.outbox)
+            time.sleep(0.05)
+    assert "the TLS handshake is not answered: check that mqtt.port" in warnings(caplog)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shutil
@@ -46,8 +47,23 @@ class Clock:
 _open: list[Outbox] = []
 
 
-def opened(path: Path, *, max_age_h: float = 8760.0, max_bytes: int = 2**24, clock: Clock | None = None) -> Outbox:
-    _open.append(Outbox(path, max_age_h=max_age_h, max_bytes=max_bytes, clock=clock or Clock()))
+def opened(
+    path: Path,
+    *,
+    max_age_h: float = 8760.0,
+    max_bytes: int = 2**24,
+    clock: Clock | None = None,
+    is_clock_right: bool = True,
+) -> Outbox:
+    _open.append(
+        Outbox(
+            path,
+            max_age_h=max_age_h,
+            max_bytes=max_bytes,
+            clock=clock or Clock(),
+            is_clock_right=lambda: is_clock_right,
+        )
+    )
     return _open[-1]
 
 
@@ -232,6 +248,52 @@ def test_steps_of_an_earlier_boot_age_by_the_wall_clock(tmp_path: Path) -> None:
     outbox.append(STEP, NOON + 3700.0)
     assert [row.ts_ms for row in outbox.pending(9)] == [round((NOON + s) * 1000) for s in (1800.0, 3700.0)]
     assert outbox.age_s(outbox.pending(1)[0], NOON + 1900.0) == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize(("was_right", "is_right"), [(False, True), (True, False), (False, False)])
+def test_steps_dated_by_a_wrong_clock_do_not_age_by_it(tmp_path: Path, was_right: bool, is_right: bool) -> None:
+    """Offline, a Raspberry Pi counts with the clock of its last shutdown; restarted, it may know the time."""
+    outbox = opened(tmp_path / "outbox.db", max_age_h=1.0, is_clock_right=was_right)
+    for _ in range(100):
+        outbox.append(STEP, NOON)
+    outbox.close()
+    clock = Clock()
+    outbox = opened(tmp_path / "outbox.db", max_age_h=1.0, clock=clock, is_clock_right=is_right)
+    outbox.append(STEP, NOON + 40 * 86400.0)
+    assert (outbox.depth, outbox.dropped) == (101, 0)
+    clock.now_s += 3601.0
+    outbox.append(STEP, NOON + 40 * 86400.0)
+    assert (outbox.depth, outbox.dropped) == (1, 101), "they age from when the file was opened"
+
+
+def test_steps_age_by_the_wall_clock_from_when_it_was_set(tmp_path: Path) -> None:
+    is_right = [False]
+    path = tmp_path / "outbox.db"
+    first = Outbox(path, max_age_h=1.0, max_bytes=2**24, is_clock_right=lambda: is_right[0])
+    first.append(STEP, NOON - 50 * 86400.0)
+    is_right[0] = True
+    first.append(STEP, NOON)
+    first.close()
+    for boot in range(1, 4):
+        outbox = opened(path, max_age_h=1.0)
+        outbox.append(STEP, NOON + 7200.0 * boot)
+        kept = [round((NOON - 50 * 86400.0) * 1000), round((NOON + 7200.0 * boot) * 1000)]
+        assert [row.ts_ms for row in outbox.pending(9)] == kept
+        outbox.close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT count(*) FROM meta WHERE name LIKE 'dated:%'").fetchone()[0] <= 4
+
+
+def test_what_is_dropped_is_said_with_its_number(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    outbox = opened(tmp_path / "outbox.db", max_age_h=1.0)
+    for _ in range(10):
+        outbox.append(STEP, NOON)
+    outbox.close()
+    outbox = opened(tmp_path / "outbox.db", max_age_h=1.0)
+    outbox.append(STEP, NOON + 7200.0)
+    (record,) = caplog.records
+    assert "10 steps dropped unsent (10 in all)" in record.getMessage()
+    assert "outbox.max_age_h" in record.getMessage()
 
 
 def test_the_file_stays_within_its_bytes_and_keeps_the_newest(tmp_path: Path) -> None:
@@ -450,6 +512,33 @@ def test_a_flipped_version_is_corrected_and_nothing_is_lost(tmp_path: Path) -> N
         outbox = opened(outbox.path)
         assert outbox.pending(9) == rows
         outbox.close()
+
+
+@pytest.mark.parametrize(
+    "changes", [("PRAGMA user_version = 7",), ("ALTER TABLE step ADD COLUMN foot TEXT", "PRAGMA user_version = 2")]
+)
+def test_the_outbox_of_a_newer_footfall_is_refused_and_left_alone(tmp_path: Path, changes: tuple[str, ...]) -> None:
+    outbox = opened(tmp_path / "outbox.db")
+    for _ in range(5):
+        outbox.append(STEP, NOON)
+    outbox.close()
+    spoil(outbox.path, *changes)
+    content = outbox.path.read_bytes()
+    for _ in range(2):
+        with pytest.raises(OutboxError, match=r"made by a newer Footfall .* install that one again"):
+            opened(outbox.path)
+    assert outbox.path.read_bytes() == content
+    assert [one.name for one in tmp_path.iterdir()] == ["outbox.db"]
+
+
+def test_a_negative_total_is_no_loss(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    outbox = opened(tmp_path / "outbox.db")
+    rows = [outbox.append(STEP, NOON) for _ in range(5)]
+    outbox.close()
+    spoil(outbox.path, "UPDATE meta SET value = '-5' WHERE name = 'lifetime_total'", "VACUUM")
+    outbox = opened(outbox.path)
+    assert (outbox.total, outbox.dropped, outbox.pending(9)) == (5, 0, rows)
+    assert "0 lost" in caplog.records[-1].getMessage()
 
 
 def test_tables_that_have_changed_are_damage(tmp_path: Path) -> None:

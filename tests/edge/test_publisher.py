@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import re
 import resource
@@ -473,6 +474,8 @@ def test_tls_with_a_wrong_ca_gives_one_line(
     assert words in line
     assert "mqtt.tls.ca_file" in line
     assert device.outbox.depth == 20
+    device.close()
+    gc.collect()  # here, and not in some other test
 
 
 def test_close_without_a_broker_returns_at_once(devices: Callable[..., Device]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,7 +31,7 @@ def steps(first: int, count: int) -> list[tuple[StepEvent, float]]:
 
 
 def test_steps_wait_while_the_disk_is_full_and_are_stored_in_order_afterwards(
-    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     shelf = Shelf(outbox)
     shelf.store(steps(0, 3))
@@ -42,6 +43,13 @@ def test_steps_wait_while_the_disk_is_full_and_are_stored_in_order_afterwards(
             shelf.store(steps(i, 1))
         assert len(shelf.waiting) == 5
         assert outbox.total == 3
+        (line,) = [record.getMessage() for record in caplog.records]
+        assert "free some disk space" in line or "check the disk" in line
+        assert "steps wait in memory: not sent before they are stored, lost if footfall stops" in line
+        monkeypatch.setattr(shelf, "_retry_s", 0.0)
+        monkeypatch.setattr(shelf._complaints, "_clock", lambda: time.monotonic() + 61.0)
+        shelf.store([])
+        assert "5 steps wait in memory" in caplog.records[-1].getMessage(), "said again, with the number"
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     monkeypatch.setattr(shelf, "_retry_s", 0.0)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from edge import config
+from edge import config, wall_clock
 from edge.doctor import basics, clock, disk
 from edge.doctor.finding import Context, Finding
 from edge.outbox import Outbox
@@ -20,7 +21,8 @@ STEP = StepEvent(time_s=1.0, emitted_s=1.2, confidence=0.9, cadence_spm=100.0)
 
 
 def examine(path: Path, root: Path = Path("/")) -> list[Finding]:
-    context = Context(config.load(None, {"FOOTFALL__OUTBOX__PATH": str(path)}), root=root)
+    defaults = config.Config()  # config.load would refuse some of these paths before the doctor can
+    context = Context(replace(defaults, outbox=replace(defaults.outbox, path=path)), root=root)
     return list(disk.check(context))
 
 
@@ -95,7 +97,17 @@ def test_the_clock(year: int, synchronised: bool | None, level: str) -> None:
 
 
 def test_the_kernel_says_whether_the_clock_is_synchronised() -> None:
-    assert clock.synchronised() in (True, False)
+    assert wall_clock.synchronised() in {True, False}
+
+
+def test_where_the_kernel_may_not_be_asked_timesyncd_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under systemd's ProtectClock, which refuses adjtimex."""
+    monkeypatch.setattr(wall_clock, "_by_kernel", lambda: None)
+    assert wall_clock.synchronised(tmp_path) is None
+    (tmp_path / "systemd" / "timesync").mkdir(parents=True)
+    assert wall_clock.synchronised(tmp_path) is False
+    (tmp_path / "systemd" / "timesync" / "synchronized").touch()
+    assert wall_clock.synchronised(tmp_path) is True
 
 
 @pytest.mark.parametrize(
