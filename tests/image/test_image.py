@@ -1,0 +1,225 @@
+"""The SD image's life on an emulated Raspberry Pi 3, in the order in which a device lives it.
+
+Every test starts from what the one before left. `make test-image` runs them.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from edge.recording import load
+from tests.broker import wait_until
+from tests.image.raspi import HOST, PATIENCE_S, Pi
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.broker import Broker, Subscriber
+
+pytestmark = pytest.mark.image
+
+POWER_CUTS = 10
+WALK, TIMES = "oxford_val/user1__backpocket.npz", 20
+"""206 s of a real walk, over and over; played at eight times its speed."""
+
+IDLE_S = 60.0
+ROUTINE_S = 10
+
+
+def settings(broker: Broker, **more: object) -> bytes:
+    """Return a footfall.yaml for this machine's broker."""
+    wanted = {"mqtt": {"host": HOST, "port": broker.port}, "health": {"interval_s": ROUTINE_S}, **more}
+    return json.dumps(wanted).encode()
+
+
+def device_ids(subscriber: Subscriber) -> list[str]:
+    """Return the ids of the devices that have said that they are online, in the order of their first word."""
+    online = [m.topic.split("/")[1] for m in subscriber.on("availability") if m.payload == b"online"]
+    return list(dict.fromkeys(online))
+
+
+def health(subscriber: Subscriber, device: str) -> dict[str, object]:
+    """Return the device's latest health message."""
+    found = [message for message in subscriber.on("health") if f"/{device}/" in message.topic]
+    return dict(found[-1].json()) if found else {}
+
+
+def test_a_new_card_boots_to_the_broker_and_says_that_there_is_no_sensor(
+    first: Pi, host_broker: Broker, subscriber: Subscriber, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first.card.put("footfall.yaml", settings(host_broker))
+    first.power_on()
+    wait_until(lambda: device_ids(subscriber), timeout_s=PATIENCE_S, what="availability: online")
+    seconds = subscriber.on("availability")[0].received_s - first.started_s
+    with capsys.disabled():
+        print(f"\nfirst boot to first availability: {seconds:.0f} s (grows the root, draws the id)")
+    device = device_ids(subscriber)[0]
+    assert re.fullmatch(r"footfall-[0-9a-f]{8}", device)
+    wait_until(lambda: subscriber.on("info"), timeout_s=PATIENCE_S, what="info")
+    info = subscriber.on("info")[-1].json()
+    assert info["host"] == device
+    wait_until(lambda: health(subscriber, device), timeout_s=PATIENCE_S, what="health")
+    # The adapter is there and its driver has asked: nobody acknowledges on a bus with no chip.
+    assert "no I2C bus" not in str(health(subscriber, device)["sensor"])
+    assert "no sensor" in first.console
+    assert "grown" in first.console
+    assert not first.offers_ssh()
+
+
+def test_the_next_boot_is_the_same_device(
+    first: Pi, subscriber: Subscriber, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first.cut_power()
+    start, size = first.card.partitions()[1]
+    assert start + size == first.card.path.stat().st_size, "the root reaches to the end of the card"
+    before = len(subscriber.on("availability"))
+    first.power_on()
+
+    def online() -> list[float]:
+        return [m.received_s for m in subscriber.on("availability")[before:] if m.payload == b"online"]
+
+    wait_until(online, timeout_s=PATIENCE_S, what="online again")
+    with capsys.disabled():
+        print(f"\nboot to first availability: {online()[0] - first.started_s:.0f} s")
+    assert len(device_ids(subscriber)) == 1
+    first.cut_power()
+
+
+def test_what_the_owner_puts_on_the_boot_partition(second: Pi, host_broker: Broker, key: Path) -> None:
+    second.card.put("footfall.yaml", settings(host_broker, sensor={"adress": 0x68}))
+    second.card.put("mqtt-password.txt", b"s3cret\r\n")
+    second.card.put("authorized_keys", key.with_suffix(".pub").read_bytes())
+    second.power_on(chip=True)
+    wait_until(second.offers_ssh, timeout_s=PATIENCE_S, what="SSH")
+    second.until_says("footfall.yaml is not used")
+    problem = second.run("cat /boot/firmware/footfall-problem.txt", key=key)
+    assert "sensor.adress" in problem
+    assert second.run("systemctl is-active footfall", key=key).strip() == "active"
+    assert "s3cret" in second.run("cat /etc/credstore/footfall.mqtt-password", key=key)
+    assert "mqtt-password.txt" not in second.run("ls /boot/firmware", key=key)
+
+
+def test_it_asks_the_chip_who_it_is_through_the_soc_s_own_controller(second: Pi, key: Path) -> None:
+    adapter = second.run(
+        "cat /sys/bus/i2c/devices/i2c-1/name; readlink /sys/bus/i2c/devices/i2c-1/device/driver", key=key
+    )
+    assert "i2c@7e804000" in adapter
+    assert "i2c-bcm2835" in adapter
+    said = second.run("systemctl stop footfall; footfall doctor; systemctl start footfall", key=key, check=False)
+    assert "mpu6050" in said.lower().replace("-", ""), said
+
+
+def test_nobody_gets_in_without_the_key_and_nothing_but_the_outbox_is_written(
+    second: Pi, host_broker: Broker, subscriber: Subscriber, key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = len(device_ids(subscriber))
+    content = settings(host_broker).decode()
+    second.run(
+        f"mount -o remount,rw /boot/firmware && echo '{content}' >/boot/firmware/footfall.yaml && "
+        "mount -o remount,ro /boot/firmware && systemctl restart footfall-settings footfall",
+        key=key,
+    )
+    wait_until(lambda: len(device_ids(subscriber)) > known, timeout_s=PATIENCE_S, what="another device is online")
+    assert "footfall-problem.txt" not in second.run("ls /boot/firmware", key=key)
+    shadow = second.run("cut -d: -f2 /etc/shadow | sort -u", key=key).split()
+    assert set(shadow) <= {"*", "!", "!*"}
+    assert "passwordauthentication no" in second.run("sshd -T", key=key)
+    with capsys.disabled():
+        print(f"\n{idle(second, key)}")
+
+
+def idle(pi: Pi, key: Path) -> str:
+    """Measure a minute of doing nothing; fail if anything but the outbox has been written to the card."""
+    script = (
+        "touch /run/mark; read _ u n s i w rest </proc/stat; b=$((u+n+s)); bi=$((i+w)); sleep {seconds};"
+        "read _ u n s i w rest </proc/stat; echo cpu $((u+n+s-b)) $((i+w-bi));"
+        "awk '/^MemTotal|^MemAvailable/ {{ print $1, $2 }}' /proc/meminfo;"
+        "echo rss $(awk '/^VmRSS/ {{ print $2 }}' /proc/$(systemctl show -P MainPID footfall)/status);"
+        "echo written $(find / /boot/firmware -xdev -newer /run/mark -type f)"
+    )
+    said = pi.run(script.format(seconds=int(IDLE_S)), key=key)
+    values = dict(line.split(" ", 1) for line in said.splitlines())
+    busy, free = map(int, values["cpu"].split())
+    total, available = int(values["MemTotal:"]), int(values["MemAvailable:"])
+    written = values["written"].split()
+    assert all(name.startswith("/var/lib/footfall/") for name in written), written
+    return (
+        f"idle: {(total - available) / 1024:.0f} of {total / 1024:.0f} MiB in use, of them the daemon "
+        f"{int(values['rss']) / 1024:.0f} MiB; {100 * busy / (busy + free):.1f} % of four emulated cores over {IDLE_S:.0f} s; "
+        f"files written: {len(written)}"
+    )
+
+
+def test_ten_power_cuts_in_the_middle_of_writing_lose_nothing(
+    second: Pi,
+    host_broker: Broker,
+    subscriber: Subscriber,
+    recordings_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    device = device_ids(subscriber)[-1]
+    second.cut_power()
+    walk = load(recordings_dir / WALK)
+    with (tmp_path / "walk.npz").open("wb") as file:
+        np.savez_compressed(file, imu=np.concatenate([walk.imu] * TIMES), fs=walk.sampling_rate_hz)
+    second.card.put("walk.npz", (tmp_path / "walk.npz").read_bytes())
+    replay = {"type": "replay", "recording": "/boot/firmware/walk.npz", "replay_speed": 8}
+    second.card.put("footfall.yaml", settings(host_broker, sensor=replay))
+    second.card.delete("authorized_keys")
+    chance = random.Random(7)
+    totals = [0]
+    for cut in range(POWER_CUTS):
+        received = run_until_cut(second, subscriber, chance, network=cut % 2 == 0)
+        stored = second.card.stored(tmp_path)
+        with capsys.disabled():
+            print(
+                f"\npower cut {cut + 1}: {stored.total} steps in all, {len(stored.waiting)} wait, {len(received)} "
+                f"received, {time.time() - second.started_s:.0f} s"
+            )
+        assert stored.total > totals[-1], "the lifetime total grows in every run"
+        assert len(received) + len(stored.waiting - received) == stored.total, "each step is received or waits"
+        totals.append(stored.total)
+    second.card.put("footfall.yaml", settings(host_broker))
+    second.power_on()
+
+    def drained() -> bool:
+        return health(subscriber, device).get("outbox_depth") == 0 and len(set(subscriber.steps())) == totals[-1]
+
+    wait_until(drained, timeout_s=PATIENCE_S, what="everything received")
+    check_books(subscriber, device, totals[-1])
+
+
+def run_until_cut(pi: Pi, subscriber: Subscriber, chance: random.Random, *, network: bool) -> set[tuple[str, int]]:
+    """Boot, let it count and write for a while, cut the power; return all steps received so far."""
+    before = len(subscriber.steps())
+    pi.power_on(network=network)
+    pi.until_says("ready with")
+    if network:
+        wait_until(lambda: len(subscriber.steps()) > before + 20, timeout_s=PATIENCE_S, what="20 more steps")
+    else:
+        time.sleep(8.0)
+    time.sleep(chance.uniform(0.0, 5.0))
+    pi.cut_power()
+    time.sleep(1.0)  # what the broker has may still be on its way to us
+    return set(subscriber.steps())
+
+
+def check_books(subscriber: Subscriber, device: str, total: int) -> None:
+    """Check that no run has a hole, and that the total that was published never went down and is what was received."""
+    runs: dict[str, list[int]] = defaultdict(list)
+    for boot_id, seq in sorted(set(subscriber.steps())):
+        runs[boot_id].append(seq)
+    for boot_id, seqs in runs.items():
+        assert seqs == list(range(1, len(seqs) + 1)), f"run {boot_id} has holes"
+    published = [int(m.payload) for m in subscriber.on("steps") if f"/{device}/" in m.topic]
+    assert published == sorted(published)
+    assert published[-1] == total == sum(map(len, runs.values()))
