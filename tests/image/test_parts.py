@@ -86,7 +86,7 @@ def test_the_shipped_settings_are_valid_as_they_are_and_with_every_offer_taken(t
     windows = "\ufeff" + taken.replace("\n", "\r\n")
     for content in (shipped, taken, windows):
         (tmp_path / "footfall.yaml").write_bytes(content.encode())
-        command = [sys.executable, "-m", "edge", "check-config", tmp_path / "footfall.yaml"]
+        command = [sys.executable, "-m", "edge", "check-config", str(tmp_path / "footfall.yaml")]
         checked = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
         assert checked.returncode == 0, checked.stdout + checked.stderr
 

@@ -64,7 +64,7 @@ def test_cloud_init_accepts_it_with_every_offer_taken(tmp_path: Path) -> None:
 def test_its_settings_are_valid(document: dict[str, Any], tmp_path: Path) -> None:
     (settings,) = [each for each in document["write_files"] if each["path"] == "/etc/footfall/config.yaml"]
     (tmp_path / "config.yaml").write_text(settings["content"], encoding="utf-8")
-    command = [sys.executable, "-m", "edge", "check-config", tmp_path / "config.yaml"]
+    command = [sys.executable, "-m", "edge", "check-config", str(tmp_path / "config.yaml")]
     checked = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
