@@ -32,7 +32,8 @@ run: $(DEVICE_STAMP) ## a walk through emulated I2C, the real daemon and a real 
 test: test-device-code test-converter ## everything needed, then all tests that this machine can run
 
 test-device-code: $(DEV_STAMP)
-	@scripts/need mosquitto mosquitto i2cget i2c-tools strace strace ip iproute2 iptables iptables openssl openssl
+	@scripts/need mosquitto mosquitto i2cget i2c-tools strace strace ip iproute2 iptables iptables openssl openssl \
+		dtc device-tree-compiler ssh-keygen openssh-client
 	@PYTHON='$(PYTHON)' scripts/cloud-init
 	$(VENV)/bin/python -m pytest --ignore=tests/converter $(ARGS)
 

@@ -27,7 +27,11 @@ BOOT_OFFSET = 2**20
 HOST = "10.0.2.2"
 """This machine, as the emulated one sees it: its loopback interface."""
 
-CONSOLE = "console=ttyS1,115200 rootwait panic=10 systemd.journald.forward_to_console=1"
+COMMAND_LINE = (
+    "console=ttyS1,115200 rootwait panic=10 loglevel=4 systemd.show_status=no systemd.log_level=notice "
+    "systemd.journald.forward_to_console=1 systemd.default_timeout_start_sec=900 systemd.default_device_timeout_sec=900"
+)
+"""Not the image's own: the journal goes to the serial console, and an emulated machine may take its time."""
 WHO_AM_I, MPU6050 = 0x75, 0x68
 PATIENCE_S = 600.0
 """No limit that is meant: a whole machine is emulated on however many cores are free."""
@@ -130,7 +134,7 @@ class Pi:
         command = [str(QEMU), "-M", "raspi3b", "-display", "none", "-monitor", "none"]
         command += ["-serial", "null", "-serial", f"file:{self._log}"]
         command += ["-kernel", str(self.directory / "vmlinuz"), "-initrd", str(self.directory / "initrd.img")]
-        command += ["-dtb", str(self.directory / "bcm2837-rpi-3-b.dtb"), "-append", CONSOLE]
+        command += ["-dtb", str(self.directory / "bcm2837-rpi-3-b.dtb"), "-append", COMMAND_LINE]
         command += ["-drive", f"if=sd,format=raw,file={self.card.path}"]
         if network:
             forward = f"hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22"

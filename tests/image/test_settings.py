@@ -36,6 +36,7 @@ class Device:
         script = re.sub(r"(?<![\w/$}])/(boot|etc|run|root)/", rf"{root}/\1/", SCRIPT.read_text(encoding="utf-8"))
         self.put("settings", script)
         self._command("footfall", f'cd {ROOT} && exec {sys.executable} -m edge "$@"')
+        self._command("mountpoint", "true")  # it is mounted
         for name in ("mount", "systemctl"):
             self._command(name, f'echo {name} "$@" >>{root}/calls')
 
