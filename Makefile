@@ -168,10 +168,10 @@ image: ## an SD card image for Raspberry Pi 3, 4 and Zero 2 W into build/image; 
 	@$(MAKE) --no-print-directory deb SUITE=trixie ARCH=arm64
 	@systemd/image/build
 
-test-image: $(DEV_STAMP) ## that image in QEMU's Raspberry Pi 3: boots, broker, chip, SSH, ten power cuts; after make image
+test-image: $(DEV_STAMP) ## that image in QEMU's Raspberry Pi 3: boots, broker, chip, SSH, [CUTS=10] power cuts; after make image
 	@scripts/need mosquitto mosquitto mcopy mtools sfdisk fdisk e2fsck e2fsprogs ssh openssh-client mmdebstrap mmdebstrap
 	@systemd/image/qemu
-	$(VENV)/bin/python -m pytest -m image -s tests/image $(ARGS)
+	CUTS=$(CUTS) $(VENV)/bin/python -m pytest -m image -s tests/image $(ARGS)
 
 clean: ## remove environments and caches
 	rm -rf $(VENV) $(CONVERTER) build .pytest_cache .mypy_cache .ruff_cache .hypothesis footfall.egg-info

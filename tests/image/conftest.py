@@ -64,6 +64,14 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pi]:
     pi.cut_power()
 
 
+@pytest.fixture
+def walker(tmp_path: Path) -> Iterator[Pi]:
+    """Give a third device, which is walked with."""
+    pi = new_pi(tmp_path)
+    yield pi
+    pi.cut_power()
+
+
 @pytest.fixture(scope="module")
 def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make an SSH key for this test."""

@@ -5,19 +5,14 @@ Every test starts from what the one before left. `make test-image` runs them.
 
 from __future__ import annotations
 
-import json
-import random
 import re
-import time
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
-from edge.recording import load
 from tests.broker import wait_until
-from tests.image.raspi import HOST, PATIENCE_S, Pi
+from tests.image.book import device_ids, health, settings
+from tests.image.raspi import PATIENCE_S, Pi
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,30 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.image
 
-POWER_CUTS = 10
-WALK, TIMES = "oxford_val/user1__backpocket.npz", 20
-"""206 s of a real walk, over and over; played at eight times its speed."""
-
 IDLE_S = 60.0
-ROUTINE_S = 10
-
-
-def settings(broker: Broker, **more: object) -> bytes:
-    """Return a footfall.yaml for this machine's broker."""
-    wanted = {"mqtt": {"host": HOST, "port": broker.port}, "health": {"interval_s": ROUTINE_S}, **more}
-    return json.dumps(wanted).encode()
-
-
-def device_ids(subscriber: Subscriber) -> list[str]:
-    """Return the ids of the devices that have said that they are online, in the order of their first word."""
-    online = [m.topic.split("/")[1] for m in subscriber.on("availability") if m.payload == b"online"]
-    return list(dict.fromkeys(online))
-
-
-def health(subscriber: Subscriber, device: str) -> dict[str, object]:
-    """Return the device's latest health message."""
-    found = [message for message in subscriber.on("health") if f"/{device}/" in message.topic]
-    return dict(found[-1].json()) if found else {}
 
 
 def test_a_new_card_boots_to_the_broker_and_says_that_there_is_no_sensor(
@@ -153,68 +125,3 @@ def idle(pi: Pi, key: Path) -> str:
         f"over {IDLE_S:.0f} s; "
         f"files written: {len(written)}"
     )
-
-
-def test_ten_power_cuts_in_the_middle_of_writing_lose_nothing(
-    second: Pi,
-    host_broker: Broker,
-    subscriber: Subscriber,
-    recordings_dir: Path,
-    tmp_path: Path,
-) -> None:
-    device = device_ids(subscriber)[-1]
-    second.cut_power()
-    walk = load(recordings_dir / WALK)
-    with (tmp_path / "walk.npz").open("wb") as file:
-        np.savez_compressed(file, imu=np.concatenate([walk.imu] * TIMES), fs=walk.sampling_rate_hz)
-    second.card.put("walk.npz", (tmp_path / "walk.npz").read_bytes())
-    replay = {"type": "replay", "recording": "/boot/firmware/walk.npz", "replay_speed": 8}
-    second.card.put("footfall.yaml", settings(host_broker, sensor=replay))
-    second.card.delete("authorized_keys")
-    chance = random.Random(7)  # noqa: S311  the same delays in every run
-    totals = [0]
-    for cut in range(POWER_CUTS):
-        received = run_until_cut(second, subscriber, chance, network=cut % 2 == 0)
-        stored = second.card.stored(tmp_path)
-        print(
-            f"\npower cut {cut + 1}: {stored.total} steps in all, {len(stored.waiting)} wait, {len(received)} "
-            f"received, {time.time() - second.started_s:.0f} s"
-        )
-    assert stored.total > totals[-1], "the lifetime total grows in every run"
-    assert len(received) + len(stored.waiting - received) == stored.total, "each step is received or waits"
-    totals.append(stored.total)
-    second.card.put("footfall.yaml", settings(host_broker))
-    second.power_on()
-
-    def drained() -> bool:
-        return health(subscriber, device).get("outbox_depth") == 0 and len(set(subscriber.steps())) == totals[-1]
-
-    wait_until(drained, timeout_s=PATIENCE_S, what="everything received")
-    check_books(subscriber, device, totals[-1])
-
-
-def run_until_cut(pi: Pi, subscriber: Subscriber, chance: random.Random, *, network: bool) -> set[tuple[str, int]]:
-    """Boot, let it count and write for a while, cut the power; return all steps received so far."""
-    before = len(subscriber.steps())
-    pi.power_on(network=network)
-    pi.until_says("ready with")
-    if network:
-        wait_until(lambda: len(subscriber.steps()) > before + 20, timeout_s=PATIENCE_S, what="20 more steps")
-    else:
-        time.sleep(8.0)
-    time.sleep(chance.uniform(0.0, 5.0))
-    pi.cut_power()
-    time.sleep(1.0)  # what the broker has may still be on its way to us
-    return set(subscriber.steps())
-
-
-def check_books(subscriber: Subscriber, device: str, total: int) -> None:
-    """Check that no run has a hole, and that the total that was published never went down and is what was received."""
-    runs: dict[str, list[int]] = defaultdict(list)
-    for boot_id, seq in sorted(set(subscriber.steps())):
-        runs[boot_id].append(seq)
-    for boot_id, seqs in runs.items():
-        assert seqs == list(range(1, len(seqs) + 1)), f"run {boot_id} has holes"
-    published = [int(m.payload) for m in subscriber.on("steps") if f"/{device}/" in m.topic]
-    assert published == sorted(published)
-    assert published[-1] == total == sum(map(len, runs.values()))
