@@ -33,7 +33,7 @@ COMMAND_LINE = (
 )
 """Not the image's own: the journal goes to the serial console, and an emulated machine may take its time."""
 WHO_AM_I, MPU6050 = 0x75, 0x68
-PATIENCE_S = 600.0
+PATIENCE_S = 1500.0
 """No limit that is meant: a whole machine is emulated on however many cores are free."""
 
 
