@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.image
 
 POWER_CUTS = int(os.environ.get("CUTS") or 10)
-WALK, TIMES = "oxford_val/user1__backpocket.npz", 20
+WALK, TIMES = "oxford_val/user1__backpocket.npz", 6
 """206 s of a real walk, over and over; played at eight times its speed."""
 
 
