@@ -28,7 +28,7 @@ HOST = "10.0.2.2"
 """This machine, as the emulated one sees it: its loopback interface."""
 
 COMMAND_LINE = (
-    "console=ttyS1,115200 rootwait panic=10 loglevel=4 systemd.show_status=no systemd.log_level=notice "
+    "console=ttyS1,115200 rootwait panic=10 maxcpus=2 loglevel=4 systemd.show_status=no systemd.log_level=notice "
     "systemd.journald.forward_to_console=1 systemd.default_timeout_start_sec=900 systemd.default_device_timeout_sec=900"
 )
 """Not the image's own: the journal goes to the serial console, and an emulated machine may take its time."""
@@ -178,7 +178,9 @@ class Pi:
 
     def run(self, command: str, *, key: Path, check: bool = True) -> str:
         """Run a shell command as root over SSH; return what it prints."""
-        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=120"]
+        # One connection for all commands: each handshake is seconds of emulation.
+        options = ["ControlMaster=auto", "ControlPersist=300", f"ControlPath={self.directory}/ssh"]
+        options += ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=120"]
         ssh = ["ssh", "-p", str(self.ssh_port), "-i", str(key), *(word for each in options for word in ("-o", each))]
         done = subprocess.run(
             [*ssh, "root@127.0.0.1", command], capture_output=True, text=True, check=False, timeout=600
