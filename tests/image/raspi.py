@@ -28,7 +28,7 @@ HOST = "10.0.2.2"
 """This machine, as the emulated one sees it: its loopback interface."""
 
 COMMAND_LINE = (
-    "console=ttyS1,115200 rootwait panic=10 maxcpus=2 loglevel=4 systemd.show_status=no systemd.log_level=notice "
+    "console=ttyS1,115200 rootwait panic=10 loglevel=4 systemd.show_status=no systemd.log_level=notice "
     "systemd.journald.forward_to_console=1 systemd.default_timeout_start_sec=900 systemd.default_device_timeout_sec=900"
 )
 """Not the image's own: the journal goes to the serial console, and an emulated machine may take its time."""
