@@ -34,6 +34,8 @@ test: test-device-code test-converter ## everything needed, then all tests that 
 test-device-code: $(DEV_STAMP)
 	@scripts/need mosquitto mosquitto i2cget i2c-tools strace strace ip iproute2 iptables iptables openssl openssl \
 		apt-ftparchive apt-utils gpg gnupg
+		dtc device-tree-compiler ssh-keygen openssh-client
+	@PYTHON='$(PYTHON)' scripts/cloud-init
 	$(VENV)/bin/python -m pytest --ignore=tests/converter $(ARGS)
 
 test-converter: $(CONVERTER_STAMP)
@@ -199,6 +201,18 @@ evaluate-public: $(DEVICE_STAMP) ## the accuracy table of the README, one row a 
 
 leave-one-out: $(CONVERTER_STAMP) ## how the recipe of make train does on people it has never seen (hours) [STEPS=2000]
 	@$(CONVERTER)/bin/python -m converter.leave_one_out $(if $(STEPS),--steps '$(STEPS)') $(ARGS)
+image: ## an SD card image for Raspberry Pi 3, 4 and Zero 2 W into build/image; on a Debian machine, as root
+	@[ "$$(id -u)" = 0 ] || { echo 'make image sets up a Debian inside a folder, which only root may: sudo make image' >&2; exit 1; }
+	@scripts/need mmdebstrap mmdebstrap qemu-aarch64-static qemu-user-static depmod kmod dtc device-tree-compiler \
+		mkfs.vfat dosfstools mcopy mtools mke2fs e2fsprogs sfdisk fdisk cpio cpio xz xz-utils
+	@systemd/image/root
+	@$(MAKE) --no-print-directory deb SUITE=trixie ARCH=arm64
+	@systemd/image/build
+
+test-image: $(DEV_STAMP) ## that image in QEMU's Raspberry Pi 3: boots, broker, chip, SSH, [CUTS=10] power cuts; after make image
+	@scripts/need mosquitto mosquitto mcopy mtools sfdisk fdisk e2fsck e2fsprogs ssh openssh-client mmdebstrap mmdebstrap
+	@systemd/image/qemu
+	CUTS=$(CUTS) $(VENV)/bin/python -m pytest -m image -s tests/image $(ARGS)
 
 clean: ## remove environments and caches
 	rm -rf $(VENV) $(CONVERTER) build .pytest_cache .mypy_cache .ruff_cache .hypothesis footfall.egg-info
