@@ -14,6 +14,7 @@ import numpy as np
 from converter.dataset import NOBODY, SAMPLING_RATE_HZ, SOMEBODY, UNKNOWN, Track
 from converter.rotation import random_rotations
 from converter.shape import HOP_SAMPLES, LOOKAHEADS, LOOKBACKS
+from converter.vibration import shaken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,10 +55,18 @@ STEP_REACH_S = 0.15
 """How far around such a step its weight reaches."""
 CHUNK_FRAMES = 250
 MAX_WARP = 1.2
-PACED_SHARE = 0.25
-MAX_PACE = 1.9
-PACE_EXPONENT = (1.0, 2.0)
-"""Some walks go much slower or faster, their motion as the pace or up to its square: shuffling, hurrying, running."""
+PACED_SHARE = 0.4
+PACES = (1 / 2.2, 1.9)
+SLOW_EXPONENT = (0.0, 2.0)
+FAST_EXPONENT = (1.0, 3.0)
+"""Some walks go much slower or faster, their motion as a power of the pace: shuffling, hurrying, running."""
+WEAK_SHARE = 0.1
+WEAKEST = 0.3
+"""Some walkers move little: a soft floor, a thick bag, a child."""
+SHAKEN_SHARE = 0.25
+"""So many of those who do not walk are shaken by a vehicle, a machine or their own hand."""
+FULL_SCALE_G = 4.0
+"""What the int8 input can say; running goes beyond it."""
 SPLICED_SHARE = 0.3
 SCALE_SD = 0.12
 GAIN_SD = 0.3
@@ -80,6 +89,7 @@ class Batch:
     walking_weight: FloatArray
     pool: IntArray
     chunk: IntArray
+    shaken: BoolArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,22 +156,36 @@ class Sampler:
         """Return the next batch."""
         rng = self._rng
         pool = np.sort(rng.choice(len(self._pools), size=size, p=self._share))
-        warp = np.exp(rng.uniform(-np.log(MAX_WARP), np.log(MAX_WARP), size))
-        gain = np.exp(rng.normal(0, GAIN_SD, size))
-        paced = ~np.isin(pool, self._negatives) & (rng.random(size) < PACED_SHARE)
-        warp[paced] = np.exp(rng.uniform(-np.log(MAX_PACE), np.log(MAX_PACE), int(paced.sum())))
-        gain[paced] *= warp[paced] ** rng.uniform(*PACE_EXPONENT, int(paced.sum()))
+        walks = ~np.isin(pool, self._negatives)
+        warp, gain = self._paces(walks)
         windows, chunk = self._windows(pool, warp)
         self._splice(pool, warp, windows)
+        shake = ~walks & (rng.random(size) < SHAKEN_SHARE)
+        if shake.any():
+            windows.frames[shake] = shaken(windows.frames[shake], rng)
         step, step_weight = _step_targets(windows)
         walking, walking_weight = _walking_targets(windows)
-        return Batch(_disturbed(windows.frames, gain, rng), step, step_weight, walking, walking_weight, pool, chunk)
+        inputs = _disturbed(windows.frames, gain, rng)
+        return Batch(inputs, step, step_weight, walking, walking_weight, pool, chunk, shake)
 
     def remember(self, batch: Batch, loss: FloatArray) -> None:
         """Take note of the mean loss [b] of each window, to draw hard ones more often."""
         for number in self._negatives:
-            here = batch.pool == number
+            here = (batch.pool == number) & ~batch.shaken
             self._pools[number].remember(batch.chunk[here], loss[here])
+
+    def _paces(self, walks: BoolArray) -> tuple[TimeArray, TimeArray]:
+        """Return for each window how much faster it goes than recorded, and how much stronger its motion is."""
+        rng, size = self._rng, len(walks)
+        warp = np.exp(rng.uniform(-np.log(MAX_WARP), np.log(MAX_WARP), size))
+        gain = np.exp(rng.normal(0, GAIN_SD, size))
+        paced = walks & (rng.random(size) < PACED_SHARE)
+        warp[paced] = np.exp(rng.uniform(*np.log(PACES), int(paced.sum())))
+        exponent = np.where(warp < 1, rng.uniform(*SLOW_EXPONENT, size), rng.uniform(*FAST_EXPONENT, size))
+        gain[paced] *= (warp**exponent)[paced]
+        weak = walks & (rng.random(size) < WEAK_SHARE)
+        gain[weak] *= np.exp(rng.uniform(np.log(WEAKEST), 0, int(weak.sum())))
+        return warp, gain
 
     def _windows(self, pool: IntArray, warp: TimeArray) -> tuple[Windows, IntArray]:
         chunk = np.empty(len(pool), np.intp)
@@ -271,5 +295,5 @@ def _disturbed(frames: FloatArray, gain: TimeArray, rng: np.random.Generator) ->
     turned *= np.exp(rng.normal(0, SCALE_SD, (count, 1, 1)))
     turned += rng.normal(0, 1, turned.shape) * rng.uniform(0, MAX_NOISE_G, (count, 1, 1))
     turned += rng.normal(0, BIAS_SD_G, (count, 1, 3))
-    disturbed: FloatArray = turned.astype(np.float32)
+    disturbed: FloatArray = np.clip(turned, -FULL_SCALE_G, FULL_SCALE_G).astype(np.float32)
     return disturbed

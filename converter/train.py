@@ -26,7 +26,7 @@ from edge.errors import FootfallError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-VERSION = "0.3.0"
+VERSION = "0.4.0"
 STEPS = 6000
 TRIAL_SHARE = 0.5
 """Where threshold and gate belong shows long before the last tenth of a point."""
