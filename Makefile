@@ -73,12 +73,6 @@ convert: convert-paths $(CONVERTER_STAMP) ## Keras -> int8 .tflite [MODEL=x.kera
 		$(if $(or $(CALIBRATION),$(RECORDINGS)),--calibration '$(or $(CALIBRATION),$(RECORDINGS))') $(if $(OUTPUT),--output '$(OUTPUT)') $(if $(FORCE),--force) \
 		$(if $(SPEC),--spec '$(SPEC)') $(if $(EVALUATE),--evaluate '$(EVALUATE)') $(if $(VARIANTS),--variants '$(VARIANTS)') $(ARGS)
 
-# The public test split: people whom no net was trained on, as in ../shared/data/README.md.
-TEST_PEOPLE := awinda_hand/person_[78]* ipol_gait/s1[4-9]* oxford_val/* sisfall_waist/SE* \
-	$(foreach place,watch phone,$(foreach people,163[6-9] 164? 165?,wisdm_$(place)/$(people)_*))
-
-accuracy: $(DEVICE_STAMP) ## footfall evaluate on the public test people [REPORT=folder, for pictures]
-	@$(VENV)/bin/footfall evaluate $(if $(REPORT),--report '$(REPORT)') $(wildcard $(addprefix $(RECORDINGS)/,$(TEST_PEOPLE)))
 # A typo is told before TensorFlow is installed and loaded.
 convert-paths:
 	@for path in $(foreach path,MODEL CALIBRATION EVALUATE SPEC,$(if $($(path)),'$($(path))')); do \
@@ -201,6 +195,7 @@ evaluate-public: $(DEVICE_STAMP) ## the accuracy table of the README, one row a 
 
 leave-one-out: $(CONVERTER_STAMP) ## how the recipe of make train does on people it has never seen (hours) [STEPS=2000]
 	@$(CONVERTER)/bin/python -m converter.leave_one_out $(if $(STEPS),--steps '$(STEPS)') $(ARGS)
+
 image: ## an SD card image for Raspberry Pi 3, 4 and Zero 2 W into build/image; on a Debian machine, as root
 	@[ "$$(id -u)" = 0 ] || { echo 'make image sets up a Debian inside a folder, which only root may: sudo make image' >&2; exit 1; }
 	@scripts/need mmdebstrap mmdebstrap qemu-aarch64-static qemu-user-static depmod kmod dtc device-tree-compiler \

@@ -57,6 +57,9 @@ class EmulatedImu(Protocol):
     def fifo_level(self) -> int:
         """Bytes in the FIFO now."""
 
+    def take_due(self) -> None:
+        """Take the samples that are due by now."""
+
     def write(self, data: bytes) -> None:
         """Take a write message."""
 
