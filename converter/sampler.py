@@ -180,7 +180,8 @@ class Sampler:
         warp = np.exp(rng.uniform(-np.log(MAX_WARP), np.log(MAX_WARP), size))
         gain = np.exp(rng.normal(0, GAIN_SD, size))
         paced = walks & (rng.random(size) < PACED_SHARE)
-        warp[paced] = np.exp(rng.uniform(*np.log(PACES), int(paced.sum())))
+        slowest, fastest = PACES
+        warp[paced] = np.exp(rng.uniform(np.log(slowest), np.log(fastest), int(paced.sum())))
         exponent = np.where(warp < 1, rng.uniform(*SLOW_EXPONENT, size), rng.uniform(*FAST_EXPONENT, size))
         gain[paced] *= (warp**exponent)[paced]
         weak = walks & (rng.random(size) < WEAK_SHARE)

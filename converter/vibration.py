@@ -1,7 +1,7 @@
 """Rhythm without steps: vehicles, machines, rails and shaken hands move up and down as often as feet do.
 
-No recording of them may be learnt from, so they are made here, from their mechanics: a mass on a spring that a rough road
-excites, the tone of an unbalanced drum or of a hand, and blows that ring down.
+No recording of them may be learnt from, so they are made here, from their mechanics: a mass on a spring that a rough
+road excites, the tone of an unbalanced drum or of a hand, and blows that ring down.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ def vibrations(count: int, frames: int, rng: np.random.Generator) -> FloatArray:
     kinds = (_road, _tone, _blows)
     along = np.stack([kinds[kind](frames, rng) for kind in rng.integers(len(kinds), size=count)])
     across = np.stack([_road(frames, rng) for _ in range(count)])
-    rms_g = np.exp(rng.uniform(*np.log(RMS_G), count))
+    weakest, strongest = RMS_G
+    rms_g = np.exp(rng.uniform(np.log(weakest), np.log(strongest), count))
     made = np.stack([along, across * rng.uniform(*SWAY, count)[:, None]], axis=2) * rms_g[:, None, None]
     for window in np.flatnonzero(rng.random(count) < SUDDEN_SHARE):
         cut = rng.integers(frames)
         made[window, slice(0, cut) if rng.random() < 0.5 else slice(cut, frames)] = 0.0
-    return made.astype(np.float32)
+    vibration: FloatArray = made.astype(np.float32)
+    return vibration
 
 
 def shaken(frames: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -51,8 +53,9 @@ def shaken(frames: FloatArray, rng: np.random.Generator) -> FloatArray:
     aside = np.cross(up, rng.normal(0, 1, up.shape))
     aside /= np.maximum(np.linalg.norm(aside, axis=2, keepdims=True), 1e-6)
     made = vibrations(count, length, rng)
-    moved: FloatArray = resting + kept * (frames - resting) + up * made[..., :1] + aside * made[..., 1:]
-    return moved.astype(np.float32)
+    moved = resting + kept * (frames - resting) + up * made[..., :1] + aside * made[..., 1:]
+    windows: FloatArray = moved.astype(np.float32)
+    return windows
 
 
 def _unit(motion: TimeArray) -> TimeArray:
