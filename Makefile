@@ -33,7 +33,7 @@ test: test-device-code test-converter ## everything needed, then all tests that 
 
 test-device-code: $(DEV_STAMP)
 	@scripts/need mosquitto mosquitto i2cget i2c-tools strace strace ip iproute2 iptables iptables openssl openssl \
-		apt-ftparchive apt-utils gpg gnupg
+		apt-ftparchive apt-utils gpg gnupg \
 		dtc device-tree-compiler ssh-keygen openssh-client
 	@PYTHON='$(PYTHON)' scripts/cloud-init
 	$(VENV)/bin/python -m pytest --ignore=tests/converter $(ARGS)
