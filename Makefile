@@ -108,8 +108,7 @@ soak: $(DEVICE_STAMP) ## simulated hours of the daemon with random faults [HOURS
 
 stress: $(DEVICE_STAMP) ## samples lost, CPU and wake-ups at 100 and 200 Hz with every core busy [SECONDS=600] [RATES=100] [QUIET=1]
 	@scripts/need mosquitto mosquitto stress-ng stress-ng
-	@$(VENV)/bin/python -m emulator.stress --seconds $(or $(SECONDS),60) $(ARGS)
-	@$(VENV)/bin/python -m emulator.stress --seconds $(or $(SECONDS),60) $(if $(RATES),--rates $(RATES)) $(if $(QUIET),--quiet)
+	@$(VENV)/bin/python -m emulator.stress --seconds $(or $(SECONDS),60) $(if $(RATES),--rates $(RATES)) $(if $(QUIET),--quiet) $(ARGS)
 
 chaos: $(DEV_STAMP) ## break broker, network, disk, clock and daemon, and count every step [FAULTS=200] [SEED=1] [STEPS=20000]
 	@scripts/need mosquitto mosquitto ip iproute2 iptables iptables
