@@ -147,6 +147,10 @@ def walk(seconds: float = 60.0, begin_s: float = 10.0) -> Recording:
     return Recording("walk", time_s, (imu + noise).astype(np.float32), 100.0)
 
 
+CLEAR = 0.6
+"""Half-way from the shipped model's threshold, 0.35, to what its steps usually have, 0.85."""
+
+
 def meet(part: str, recording: Recording, firmware: Path, *, rate_error: float = 0.0, **sensor: Any) -> None:
     """Check that the steps counted through the chip are those of the recording as the chip rounds it."""
     sheet = SHEETS[part]
@@ -162,14 +166,23 @@ def meet(part: str, recording: Recording, firmware: Path, *, rate_error: float =
     rounded = as_rounded_by(sheet, recording, odr_hz * (1.0 + rate_error))
     expected = counted(ReplayImu(rounded, origin_s=begin_s))
     assert len(expected) > 30, "the recording is a walk"
-    assert len(through_chip) == len(expected)
     # The model looks every 40 ms, at instants that hang on the sample clock's estimate of when the first sample was.
-    late_s = np.array([step.time_s for step in through_chip]) - np.array([step.time_s for step in expected])
+    # That may lift one step of a minute over the threshold, or put it below; a clear one cannot be lost by it.
+    found_s, expected_s = (np.array([step.time_s for step in steps]) for steps in (through_chip, expected))
+    distance_s = np.abs(found_s[:, None] - expected_s)
+    alone = [
+        *(step for step, near_s in zip(through_chip, distance_s.min(axis=1), strict=True) if near_s >= 0.25),
+        *(step for step, near_s in zip(expected, distance_s.min(axis=0), strict=True) if near_s >= 0.25),
+    ]
+    assert len(alone) <= 1, alone
+    assert all(step.confidence < CLEAR for step in alone), alone
+    assert abs(len(through_chip) - len(expected)) == len(alone)
+    late_s = (found_s[:, None] - expected_s)[np.arange(len(found_s)), distance_s.argmin(axis=1)]
+    late_s = late_s[np.abs(late_s) < 0.25]
     assert np.abs(np.median(late_s)) < 0.005
     assert np.mean(np.abs(late_s) < 0.02) > 0.9
     # Two of this minute's 120 steps have two peaks of nearly the same height: which one wins hangs on the last bits.
     assert np.sort(np.abs(late_s))[-3] < 0.1
-    assert np.max(np.abs(late_s)) < 0.25, "each has its partner"
     if sheet.has_pedometer:
         assert imu.hardware_total is not None
         assert imu.hardware_total > 0
