@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Iterable
 
-    from edge.config import Config, Sensor
     from edge.imu import Imu
+    from edge.settings import Config, Sensor
     from edge.types import SampleBatch, StepEvent
 
 log = logging.getLogger("footfall")

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edge.config import Config
     from edge.mqtt_channel import Channel
     from edge.mqtt_session import Incoming
     from edge.payloads import DeviceInfo
+    from edge.settings import Config
 
 STATUS_TOPIC = "homeassistant/status"
 SETTLE_S = 2.0

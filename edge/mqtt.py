@@ -23,8 +23,8 @@ from edge.mqtt_connect import Address, RefusedError, Will, addresses, open_sessi
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from edge.config import Mqtt
     from edge.mqtt_session import Session
+    from edge.settings import Mqtt
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from edge.paho_client import paho
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from edge.config import Mqtt, Tls
+    from edge.settings import Mqtt, Tls
 
 CREDENTIAL = "footfall.mqtt-password"
 CONNACK_TIMEOUT_S = 10.0

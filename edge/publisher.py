@@ -26,10 +26,10 @@ from edge.verbs import verbs
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from edge.config import Config
     from edge.control import Verb
     from edge.health import Health
     from edge.outbox import Outbox
+    from edge.settings import Config
     from edge.types import SampleBatch
 
 _STATE_EVERY_S = 5.0

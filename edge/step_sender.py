@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from edge.complaints import Complaints
-    from edge.config import Mqtt
     from edge.mqtt_channel import Channel
     from edge.outbox import Outbox, OutboxRow
+    from edge.settings import Mqtt
 
 BATCH_ROWS = 500
 _WINDOW_MESSAGES = 8  # of the channel's, so that the status topics find room

@@ -19,8 +19,8 @@ from emulator.chips import CHIPS
 from emulator.inprocess import opener
 
 if TYPE_CHECKING:
-    from edge.config import Sensor
     from edge.imu import Imu
+    from edge.settings import Sensor
     from emulator.chips import EmulatedImu
 
 SETTLE_S = 3.0

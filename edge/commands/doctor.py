@@ -15,6 +15,7 @@ from edge.doctor import broker as broker_check
 from edge.doctor.finding import Check, Context, Finding, fail, ok
 from edge.doctor.report import Bar, JsonReport, TextReport
 from edge.errors import ConfigError
+from edge.settings import Config
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -47,7 +48,7 @@ def findings(arguments: Namespace) -> Generator[Finding, None, None]:
     if problems:
         for problem in problems:
             yield fail("config", problem, "correct it, then run doctor again")
-        yield from runner.run([Check("machine", basics.machine, basics.LIMIT_S)], Context(configuration.Config()))
+        yield from runner.run([Check("machine", basics.machine, basics.LIMIT_S)], Context(Config()))
         return
     context = Context(configuration.load(arguments.config, os.environ), measure_s=arguments.seconds)
     none = f"no config file ({SERVICE_CONFIG} neither): every key at its default; --config names one"

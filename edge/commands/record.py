@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
-    from edge.config import Config
     from edge.imu import Imu
+    from edge.settings import Config
     from edge.types import SampleBatch
 
 EXIT_OK, EXIT_FAILED = 0, 1

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from edge.config import Mqtt
     from edge.doctor.finding import Context
     from edge.mqtt_connect import Address
     from edge.mqtt_session import Session
+    from edge.settings import Mqtt
 
 AREA = "broker"
 LIMIT_S = 60.0

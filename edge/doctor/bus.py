@@ -19,9 +19,9 @@ from edge.imu.bus import SmbusBus, bus_path, explain_access, scan_command
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from edge.config import Sensor
     from edge.doctor.finding import Context
     from edge.holders import Holder
+    from edge.settings import Sensor
 
 AREA = "bus"
 LIMIT_S = 30.0
@@ -145,7 +145,7 @@ def _chosen(answers: Sequence[Answer], sensor: Sensor) -> Answer | None:
 
 def is_supported(driver: str | None) -> bool:
     """Whether this Footfall reads such a chip."""
-    from edge.config import SENSOR_TYPES  # noqa: PLC0415  only here
+    from edge.settings import SENSOR_TYPES  # noqa: PLC0415  only here
 
     return driver in SENSOR_TYPES
 

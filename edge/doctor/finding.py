@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from edge.config import Config
+    from edge.settings import Config
 
 Level = Literal["ok", "warn", "fail"]
 

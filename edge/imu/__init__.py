@@ -14,10 +14,10 @@ from edge.imu.fifo import FifoImu
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from edge.config import Sensor
     from edge.imu.bus import I2cBus
     from edge.imu.chip import Chip
     from edge.imu.status import SensorStatus
+    from edge.settings import Sensor
     from edge.types import SampleBatch
 
 

@@ -33,7 +33,7 @@ from edge.types import BatchFlag, SampleBatch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from edge.config import Sensor
+    from edge.settings import Sensor
     from edge.types import FloatArray, TimeArray
 
 log = logging.getLogger(__name__)

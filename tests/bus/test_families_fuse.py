@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from edge.config import Sensor
 from edge.imu import open_imu
+from edge.settings import Sensor
 from emulator.bus import EmulatedBus
 from emulator.chips import CHIPS
 from emulator.fuse import FuseI2c

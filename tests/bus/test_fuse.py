@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 from smbus2 import I2cFunc, SMBus, i2c_msg
 
-from edge.config import Sensor
 from edge.errors import ImuError
 from edge.imu import open_imu
 from edge.imu.bus import SmbusBus
 from edge.recording import Recording, save_npz
+from edge.settings import Sensor
 from edge.types import BatchFlag
 from emulator import EmulatorError
 from emulator.fuse import FuseI2c, main

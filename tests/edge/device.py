@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from edge.config import Mqtt
+    from edge.settings import Mqtt
 
 STEP = StepEvent(time_s=1.0, emitted_s=1.2, confidence=0.9137, cadence_spm=104.04)
 QUICK = Backoff(base_s=0.05, cap_s=0.1)

@@ -23,10 +23,10 @@ import pytest
 
 from edge import config
 from edge.complaints import Complaints
-from edge.config import Mqtt, Tls
 from edge.mqtt import Backoff
 from edge.mqtt_connect import read_password
 from edge.outbox import Outbox
+from edge.settings import Mqtt, Tls
 from tests.broker import Broker, Subscriber, free_port, wait_until
 from tests.edge.device import STEP, MuteBroker, named, warnings
 

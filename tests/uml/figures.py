@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from edge.config import Sensor
 from edge.imu import Imu, open_imu
 from edge.imu.iio import IioImu, IioSensor
+from edge.settings import Sensor
 from emulator.bus import EmulatedBus
 from emulator.fuse import FuseI2c
 from emulator.mpu6050 import Mpu6050

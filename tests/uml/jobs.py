@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge.config import Sensor
 from edge.imu import open_imu
 from edge.imu.iio import SYSFS
 from edge.outbox import Outbox
 from edge.recording import load
+from edge.settings import Sensor
 from emulator.bus import EmulatedBus
 from emulator.chips import CHIPS
 from emulator.usbip import UsbIpAdapter

@@ -17,6 +17,7 @@ from edge.doctor import bus as doctor
 from edge.doctor.finding import Context
 from edge.doctor.identity import ask
 from edge.imu.bus import SmbusBus
+from edge.settings import Config, Sensor
 from emulator import children
 from emulator.bus import EmulatedBus, Fault
 from emulator.chips import CHIPS
@@ -198,7 +199,7 @@ def test_a_line_that_loses_some_transfers() -> None:
     bus = InProcessBus(emulated)
     answer = ask(0x68, lambda at, register: bus.read_registers(at, register)[0], lambda: bus.retries)
     assert answer.retries == 2
-    (_, repeated) = doctor._answer(answer, bus.name, config.Sensor(), Context(config.Config()))
+    (_, repeated) = doctor._answer(answer, bus.name, Sensor(), Context(Config()))
     assert repeated.level == "warn"
     assert "2 of 27 reads of 0x68 on /dev/i2c-1 had to be repeated" in repeated.text
 

@@ -11,17 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from edge import config, wall_clock
+from edge import wall_clock
 from edge.doctor import basics, clock, disk
 from edge.doctor.finding import Context, Finding
 from edge.outbox import Outbox
+from edge.settings import Config
 from edge.types import StepEvent
 
 STEP = StepEvent(time_s=1.0, emitted_s=1.2, confidence=0.9, cadence_spm=100.0)
 
 
 def examine(path: Path, root: Path = Path("/")) -> list[Finding]:
-    defaults = config.Config()  # config.load would refuse some of these paths before the doctor can
+    defaults = Config()  # config.load would refuse some of these paths before the doctor can
     context = Context(replace(defaults, outbox=replace(defaults.outbox, path=path)), root=root)
     return list(disk.check(context))
 

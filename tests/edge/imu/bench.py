@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge.config import Sensor
 from edge.imu import open_imu
 from edge.imu.fifo import FifoImu
+from edge.settings import Sensor
 from edge.types import BatchFlag
 from emulator.bus import EmulatedBus
 from emulator.inprocess import VirtualTime, opener

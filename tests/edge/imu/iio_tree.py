@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from edge.config import Sensor
 from edge.imu.iio import IioImu, IioSensor
+from edge.settings import Sensor
 
 if TYPE_CHECKING:
     from pathlib import Path

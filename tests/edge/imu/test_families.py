@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from edge.classifier import StepClassifier
-from edge.config import SENSOR_ADDRESSES, SENSOR_TYPES, Sensor
 from edge.errors import ImuError
 from edge.imu import chips, open_imu
 from edge.imu.fifo import FifoImu
 from edge.imu.replay import ReplayImu
 from edge.pipeline import Pipeline, detect
 from edge.recording import Recording, load
+from edge.settings import SENSOR_ADDRESSES, SENSOR_TYPES, Sensor
 from emulator.bus import EmulatedBus
 from emulator.chips import CHIPS
 from emulator.inprocess import VirtualTime, opener

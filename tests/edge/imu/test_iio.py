@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.config import Sensor
 from edge.errors import ImuError
 from edge.imu import open_imu
 from edge.imu.iio import SYSFS, find, same_part
 from edge.imu.iio_sysfs import Element, Layout, available, explain
+from edge.settings import Sensor
 from edge.types import BatchFlag
 from tests.edge.imu.iio_tree import ELEMENTS, HALF, MPU6050, Tree, half_scan, mpu_scan
 

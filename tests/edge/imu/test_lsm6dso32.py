@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge.config import Sensor
 from edge.imu import open_imu
+from edge.settings import Sensor
 from emulator.bus import EmulatedBus
 from emulator.chips.lsm6dsox import Ism330dhcx, Lsm6dso32, Lsm6dsox
 from emulator.inprocess import VirtualTime, opener
