@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import socket
-import threading
 import tracemalloc
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 
 from edge.mqtt_session import PACKET_BYTES, PACKET_BYTES_MQTT3
 from tests.broker import wait_until
 from tests.edge.device import warnings
+from tests.edge.peer import Peer
 from tests.edge.test_control import Asker
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterable
 
     from tests.broker import Broker, Subscriber
@@ -125,51 +126,29 @@ def test_retained_commands_on_many_topics_are_one_line(
     asker.close()
 
 
-class Flood:
+class Flood(Peer):
     """Accepts connections as a broker does, and then sends what it was given, as fast as it is taken."""
 
     def __init__(self, chunks: Iterable[bytes], *, refuses_mqtt5: bool = False) -> None:
+        super().__init__()
         self.received = b""
         self._chunks, self._refuses_mqtt5 = chunks, refuses_mqtt5
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self._server.settimeout(0.05)
-        self.port = int(self._server.getsockname()[1])
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._accept)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    def _serve(self, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # it has gone
+            self._flood(other)
 
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join()
-        self._server.close()
-
-    def _accept(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                peer, _ = self._server.accept()
-            except TimeoutError:
-                continue
-            with peer:
-                peer.settimeout(0.05)
-                try:
-                    self._serve(peer)
-                except OSError:  # it has gone
-                    continue
-
-    def _serve(self, peer: socket.socket) -> None:
+    def _flood(self, other: socket.socket) -> None:
         hello = b""
         while b"MQTT" not in hello or len(hello) < 10:
-            hello += self._read(peer)
+            hello += self._read(other)
         if hello[hello.index(b"MQTT") + 4] == 5 and self._refuses_mqtt5:
             return
-        self._send(peer, b"\x20\x02\x00\x00" if self._refuses_mqtt5 else b"\x20\x03\x00\x00\x00")
+        self._send(other, b"\x20\x02\x00\x00" if self._refuses_mqtt5 else b"\x20\x03\x00\x00\x00")
         for chunk in self._chunks:
-            self._send(peer, chunk)
+            self._send(other, chunk)
         while not self._stopping.is_set():
-            self.received += self._read(peer)
+            self.received += self._read(other)
 
     def _read(self, peer: socket.socket) -> bytes:
         while not self._stopping.is_set():

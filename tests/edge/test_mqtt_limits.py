@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-import socket
 import struct
-import threading
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 
 from edge.mqtt_session import Limits
 from tests.broker import Broker, Subscriber, wait_until
 from tests.edge.device import STEP, named, warnings
+from tests.edge.peer import Peer
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
     from pathlib import Path
 
@@ -162,12 +162,13 @@ def test_nonsense_from_the_broker_ends_the_connection_and_not_the_pipeline(
         assert device.outbox.depth == 3
 
 
-class CountingBroker:
+class CountingBroker(Peer):
     """Speaks just enough MQTT 5 to grant limits and to notice who breaks them; one connection at a time."""
 
     def __init__(
         self, *, receive_maximum: int, maximum_qos: int | None = None, acknowledges: bool = True, then: bytes = b""
     ) -> None:
+        super().__init__()
         self.most_in_flight = 0
         self.failure = ""
         self._acknowledges = acknowledges
@@ -177,41 +178,17 @@ class CountingBroker:
             properties += bytes([0x24, maximum_qos])
         body = bytes([0, 0, len(properties)]) + properties
         self._connack = bytes([0x20, len(body)]) + body
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self._server.settimeout(0.05)
-        self.port = int(self._server.getsockname()[1])
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._accept)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join()
-        self._server.close()
-
-    def _accept(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                peer, _ = self._server.accept()
-            except TimeoutError:
-                continue
-            with peer:
-                peer.settimeout(0.05)
-                self._serve(peer)
-
-    def _serve(self, peer: socket.socket) -> None:
+    def _serve(self, other: socket.socket) -> None:
         """Answer CONNECT, then collect what is in flight for a while before acknowledging all of it."""
         waiting: list[int] = []
         buffer = b""
         while not self._stopping.is_set():
             try:
-                chunk = peer.recv(65536)
+                chunk = other.recv(65536)
             except TimeoutError:
                 if waiting and self._acknowledges:
-                    peer.sendall(b"".join(b"\x40\x02" + struct.pack(">H", mid) for mid in waiting))
+                    other.sendall(b"".join(b"\x40\x02" + struct.pack(">H", mid) for mid in waiting))
                     waiting.clear()
                 continue
             except OSError:
@@ -221,7 +198,7 @@ class CountingBroker:
             buffer += chunk
             while (packet := _packet(buffer)) is not None:
                 kind, body, buffer = packet
-                self._take(peer, kind, body, waiting)
+                self._take(other, kind, body, waiting)
 
     def _take(self, peer: socket.socket, kind: int, body: bytes, waiting: list[int]) -> None:
         if kind == 0x10:
