@@ -102,7 +102,9 @@ def test_a_parent_that_has_ended_already_is_noticed() -> None:
 
 
 def test_ctrl_c_while_it_still_imports_is_no_traceback(tmp_path: Path) -> None:
-    (tmp_path / "numpy.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n", encoding="utf-8")
+    # Whoever runs the tests in the background of a shell has them ignore Ctrl-C, which the child inherits.
+    listens = "import os, signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    (tmp_path / "numpy.py").write_text(f"{listens}os.kill(os.getpid(), signal.SIGINT)\n", encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     command = [sys.executable, "-m", "converter"]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
