@@ -155,8 +155,8 @@ install: ## on the device, without the .deb: a virtual environment in /opt/footf
 uninstall: ## take that away again; PURGE=1 also removes settings and steps
 	@$(SUDO) scripts/install --uninstall $(if $(PURGE),--purge)
 
-# The code of before there was a package, under a lower number: what an upgrade starts from.
-PREVIOUS := 0.0.9 f937815
+# The first package there was, under a lower number: what an upgrade starts from.
+PREVIOUS := 0.0.9 99ceeba
 
 test-device: $(DEV_STAMP) ## the .deb on booted bookworm and trixie, with bus, broker, faults, upgrade; as root [SUITE=trixie]
 	@scripts/need mmdebstrap mmdebstrap systemd-nspawn systemd-container nsenter util-linux openssl openssl mosquitto mosquitto \

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -22,7 +22,7 @@ from emulator import children
 from tests.broker import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 NAMESPACES = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd")
 ENVIRONMENT = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive")
@@ -168,8 +168,14 @@ class Machine:
 
     def until(self, condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
         """Wait for something to happen inside; a failure shows the service's journal."""
-        try:
+        with self.explained():
             wait_until(condition, timeout_s=timeout_s, what=what)
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Let a failure show the service's journal."""
+        try:
+            yield
         except AssertionError as error:
             journal = self.run("journalctl", "--no-pager", "-n", "40", "-u", "footfall", check=False)
             raise AssertionError(f"{self.name}: {error}\n{journal}") from None
@@ -197,7 +203,8 @@ class Service:
 
     def control(self, verb: str) -> None:
         """Start, stop or restart it."""
-        self.machine.run("systemctl", verb, "footfall")
+        with self.machine.explained():
+            self.machine.run("systemctl", verb, "footfall")
 
     def wait_active(self, *, other_than: int = 0) -> int:
         """Wait until it runs, as another process than the given one; return its process id."""

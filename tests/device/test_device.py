@@ -228,13 +228,13 @@ def test_an_upgrade_keeps_settings_outbox_and_every_step(life: Life, listener: L
     pid = life.service.wait_active()
     wait_for_steps(life, listener)
     settings = (machine.root / "etc/footfall/config.yaml").read_text(encoding="utf-8")
-    before = len(listener.steps())
+    before, boots = len(listener.steps()), {boot_id for boot_id, _ in listener.steps()}
     machine.run("apt-get", "-o", "Dpkg::Options::=--force-confold", "install", "--yes", "-qq", f"/root/{life.deb.name}")
     assert machine.run("dpkg-query", "-f", "${Version}", "-W", "footfall") == life.deb.name.split("_")[1]
     life.service.wait_active(other_than=pid)
     wait_for_steps(life, listener)
     assert (machine.root / "etc/footfall/config.yaml").read_text(encoding="utf-8") == settings
-    assert len({boot_id for boot_id, _ in listener.steps()}) == 2
+    assert len({boot_id for boot_id, _ in listener.steps()} - boots) == 1
     assert len(listener.steps()) > before >= SOME_STEPS
     assert sensor.process.poll() is None
     check_nothing_lost(life, listener)
