@@ -7,7 +7,7 @@ costs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -120,6 +120,25 @@ def load_tracks(root: Path, roles: Sequence[str] = ("train",), everybody_of: str
     if not any(track.walks for track in tracks):
         raise RecordingError(f"{root}: holds no recordings of {', '.join(CLEAR_LICENCE)}; fetch them with `make data`")
     return tracks
+
+
+def gentler(track: Track, name: str, *, pace: float, gain: float) -> Track:
+    """Return a walk at another pace, its motion beside gravity weaker, as one of the data set `name`.
+
+    pace: 0 to 1 of the recorded one. gain: of the motion.
+    """
+    at = np.arange(int(len(track.frames) / pace)) * pace
+    nearest = np.minimum(np.round(at).astype(np.intp), len(track.frames) - 1)
+    resting = track.frames.mean(axis=0)
+    stretched = np.stack([np.interp(at, np.arange(len(track.frames)), axis) for axis in track.frames.T], axis=1)
+    return replace(
+        track,
+        dataset=name,
+        frames=(resting + gain * (stretched - resting)).astype(np.float32),
+        steps_s=track.steps_s / pace,
+        known=track.known[nearest],
+        walking=track.walking[nearest],
+    )
 
 
 def _tracks(path: Path, roles: Sequence[str]) -> list[Track]:

@@ -37,9 +37,11 @@ BACKFILL_S = 4.0
 """How much of a bout's start may be released, beyond the time that the walking head looks back."""
 LEAST = 4
 """Strong steps that a walk begins with: fewer are mostly somebody who sits down or bends (docs/experiments.md)."""
-DAY_STEPS, DAY_BOUTS, DAY_STILL_H = 5000, 250, 8
+DAY_STEPS, DAY_BOUTS, DAY_STILL_H, DAY_SHAKEN_H = 5000, 250, 8, 0.5
 """An ordinary day, to weigh kinds of errors against each other: steps, walks of 20 on average (an assumption: most
-walks are short, few are long), hours of busy hands."""
+walks are short, few are long), hours of busy hands, hours in a vehicle or at a machine (an assumption too)."""
+SHAKEN = "shaken"
+"""The data set of people who do not walk but are shaken (converter.vibration)."""
 ALIKE = 1.03
 """Points whose days differ by less than this factor are alike: another seed moves F1 alone by as much."""
 MAX_WAIT_S = 2.0
@@ -51,7 +53,7 @@ class OperatingPoint:
     """A choice and what it gave on the people it was chosen on: means over data sets, so that none outweighs another.
 
     lookback: hops, of LOOKBACKS. missed_inside: share of the steps that neither begin nor end a walk; invented: steps
-    that match none, as a share of the true ones.
+    that match none, as a share of the true ones. shaken_steps_per_hour: false ones of people who are shaken.
     """
 
     threshold: float
@@ -64,13 +66,14 @@ class OperatingPoint:
     first_step_recall: float
     last_step_recall: float
     false_steps_per_hour: float
+    shaken_steps_per_hour: float
 
     @property
     def wrong_per_day(self) -> float:
         """Expected number of wrong steps in an ordinary day, each counted once."""
         inside = (DAY_STEPS - 2 * DAY_BOUTS) * self.missed_inside + DAY_STEPS * self.invented
         ends = DAY_BOUTS * (2 - self.first_step_recall - self.last_step_recall)
-        return inside + ends + DAY_STILL_H * self.false_steps_per_hour
+        return inside + ends + DAY_STILL_H * self.false_steps_per_hour + DAY_SHAKEN_H * self.shaken_steps_per_hour
 
 
 def load_point(path: Path) -> OperatingPoint:
@@ -110,7 +113,9 @@ def measure(
     decision = Decision(threshold, REFRACTORY_S, gate, LOOKAHEAD, lookback)
     scored = [_scored(track, steps_s(said, decision)) for track, said in zip(tracks, answers, strict=True)]
     aligned = align(scored)
-    rows = [row(name, shifted) | _wrong_inside(shifted) for name, shifted in aligned.items()]
+    table = {name: row(name, shifted) | _wrong_inside(shifted) for name, shifted in aligned.items()}
+    shaken = table.pop(SHAKEN, {"false_steps_per_hour": 0.0})
+    rows = [*table.values()]
     return OperatingPoint(
         threshold=threshold,
         refractory_s=REFRACTORY_S,
@@ -122,6 +127,7 @@ def measure(
         first_step_recall=_mean(rows, "first_step_recall_250ms"),
         last_step_recall=_mean(rows, "last_step_recall_250ms"),
         false_steps_per_hour=_mean([row for row in rows if not row["true_steps"]], "false_steps_per_hour"),
+        shaken_steps_per_hour=round(shaken["false_steps_per_hour"], 2),
     )
 
 

@@ -58,7 +58,7 @@ MAX_WARP = 1.2
 PACED_SHARE = 0.4
 PACES = (1 / 2.2, 1.9)
 SLOW_EXPONENT = (0.0, 2.0)
-FAST_EXPONENT = (1.0, 3.0)
+FAST_EXPONENT = (0.5, 2.5)
 """Some walks go much slower or faster, their motion as a power of the pace: shuffling, hurrying, running."""
 WEAK_SHARE = 0.1
 WEAKEST = 0.3

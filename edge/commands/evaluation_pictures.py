@@ -58,8 +58,9 @@ def draw(sets: Sets, figures: dict[str, Any], stretches: list[Stretch]) -> list[
 
 _WALK = (
     "Below the acceleration, true and published steps, in red those that match none of the others within 0.25 s (after "
-    "the data set's offset, which is not drawn), grey where nothing is labelled nor scored; below those, the model's "
-    "answer and its threshold."
+    "the data set's offset, which is not drawn), grey where nothing is labelled nor scored; below those, how likely a "
+    "step is, with its threshold, and how likely somebody walks, as known at that time: a walk begins above the upper "
+    "dotted line and ends below the lower one."
 )
 _ERRORS = (
     "Left: published minus true time of the steps that match within 0.25 s, after one offset per data set. Right: "
@@ -88,8 +89,13 @@ def _walk(figure: Any, stretch: Stretch) -> None:
     marks.eventplot(rows, lineoffsets=[1, 0, 1, 0], colors=["black", ORANGE, RED, RED], linelengths=0.8, linewidths=1.8)
     marks.set_yticks([1, 0], [f"{len(stretch.true_s)} true", f"{len(stretch.predicted_s)} published"])
     marks.set_ylim(-0.6, 1.6)
-    below.plot(stretch.probability_s, stretch.probability, color=ORANGE, linewidth=1)
+    below.plot(stretch.probability_s, stretch.probability, color=ORANGE, linewidth=1, label="step")
     below.axhline(stretch.threshold, color=GREY, linestyle="--", linewidth=0.8)
+    if stretch.gate is not None:
+        below.plot(stretch.walking_s, stretch.walking, color=BLUE, linewidth=1, label="walking")
+        for level in (stretch.gate.on, stretch.gate.off):
+            below.axhline(level, color=BLUE, linestyle=":", linewidth=0.8)
+        below.legend(loc="center left", fontsize="small")
     below.set(ylabel="probability", xlabel="s", ylim=(-0.03, 1.05))
     for begin_s, end_s in stretch.unlabelled_s:
         marks.axvspan(begin_s, end_s, color="#e4e4e4", linewidth=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from edge.bouts import Gate
     from edge.classifier import Answer, StepClassifier
     from edge.commands.evaluation_pictures import Picture
     from edge.recording import Recording
@@ -51,6 +52,8 @@ class Stretch:
     """A part of a recording as the model saw it.
 
     acceleration: [N] its magnitude in m/s² at acceleration_s; probability: [n] the model's answers for probability_s.
+    walking: [n] its probability that somebody walks, as known at walking_s, NaN from a model that does not say; gate:
+    when a walk begins and ends by it.
     true_s, predicted_s: the steps within, the predictions without the data set's offset, that is, as published.
     missed_s, invented_s: those of them that match none of the others. unlabelled_s: where labels say nothing.
     """
@@ -61,6 +64,9 @@ class Stretch:
     probability_s: Times
     probability: FloatArray
     threshold: float
+    walking_s: Times
+    walking: FloatArray
+    gate: Gate | None
     true_s: Times
     predicted_s: Times
     missed_s: Times
@@ -138,7 +144,7 @@ def _stretch(path: Path, found: Evaluation, scored: ScoredRecording, title: str,
 
     recording = read(path, found.rotate)
     begin_s = max(0.0, min(at_s - STRETCH_S / 2, recording.duration_s - STRETCH_S))
-    probability_s, probability = trace(recording, found.classifier)
+    traced = trace(recording, found.classifier)
 
     def inside(times_s: Times) -> npt.NDArray[np.bool_]:
         return (times_s >= begin_s) & (times_s < begin_s + STRETCH_S)
@@ -147,14 +153,17 @@ def _stretch(path: Path, found: Evaluation, scored: ScoredRecording, title: str,
         return times_s[inside(times_s)]
 
     missed_s, invented_s = scored.unmatched_s
-    samples, answers = inside(recording.time_s), inside(probability_s)
+    samples, answers, hops = (inside(at_s) for at_s in (recording.time_s, traced.step_s, traced.walking_s))
     return Stretch(
         title=title,
         acceleration_s=recording.time_s[samples],
         acceleration=np.linalg.norm(recording.imu[samples, :3], axis=1),
-        probability_s=probability_s[answers],
-        probability=probability[answers],
+        probability_s=traced.step_s[answers],
+        probability=traced.step[answers],
         threshold=found.classifier.manifest.threshold,
+        walking_s=traced.walking_s[hops],
+        walking=traced.walking[hops],
+        gate=found.classifier.manifest.gate,
         true_s=within(scored.true_s),
         predicted_s=within(scored.predicted_s - scored.offset_s),
         missed_s=within(missed_s),
@@ -170,22 +179,43 @@ def _unlabelled_s(recording: Recording) -> list[tuple[float, float]]:
     return list(zip([0.0, *ends], [*begins, recording.duration_s], strict=True))
 
 
-def trace(recording: Recording, classifier: StepClassifier) -> tuple[Times, FloatArray]:
-    """Return every answer of the model to a recording, and the instants, s, that they belong to."""
+class Trace(NamedTuple):
+    """What a model said of a recording: of each instant whether there is a step, after each hop whether it is a walk.
+
+    step: [n] probability for step_s, s; walking: [hops] probability known at walking_s, s, NaN where it does not say.
+    """
+
+    step_s: Times
+    step: FloatArray
+    walking_s: Times
+    walking: FloatArray
+
+
+def trace(recording: Recording, classifier: StepClassifier) -> Trace:
+    """Return every answer of the model to a recording."""
     model = classifier.manifest
-    times_s: list[Times] = []
-    answers: list[FloatArray] = []
+    step_s: list[Times] = []
+    step: list[FloatArray] = []
+    walking_s: list[float] = []
+    walking: list[float] = []
 
     def keep(window: Window, answer: Answer) -> None:
         behind = model.lookahead_samples / model.sampling_rate_hz
         ages_s: Times = behind + model.answer_period_s * np.arange(len(answer.step), dtype=np.float64)[::-1]
-        times_s.append(window.time_s - ages_s)
-        answers.append(answer.step)
+        step_s.append(window.time_s - ages_s)
+        step.append(answer.step)
+        walking_s.append(window.time_s)
+        walking.append(np.nan if answer.walking is None else answer.walking)
 
     pipeline = Pipeline(classifier, source_rate_hz=recording.sampling_rate_hz, observe=keep)
     for _ in detect(ReplayImu(recording, speed=None), pipeline):
         pass
-    return np.concatenate([np.empty(0), *times_s]), np.concatenate([np.empty(0, np.float32), *answers])
+    return Trace(
+        step_s=np.concatenate([np.empty(0), *step_s]),
+        step=np.concatenate([np.empty(0, np.float32), *step]),
+        walking_s=np.array(walking_s),
+        walking=np.array(walking, np.float32),
+    )
 
 
 def _worst(found: Evaluation) -> list[list[str]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from converter.dataset import Track, load_tracks, resample, role
+from converter.dataset import NOBODY, SOMEBODY, Track, gentler, load_tracks, resample, role
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,3 +73,18 @@ def test_labels_hold_only_where_they_are_complete(tracks: list[Track]) -> None:
         assert len(track.steps_s) == 0 or track.dataset in ("awinda_hand", "oxford_opt")
     seated = [track.known.mean() for track in tracks if track.dataset.startswith("spsw")]
     assert 0.1 < np.mean(seated) < 0.9
+
+
+def test_a_gentler_walk_takes_its_labels_along() -> None:
+    frames = np.tile(np.array([0.0, 0.0, 1.0], np.float32), (100, 1))
+    frames[50, 2] = 3.0
+    walking = np.where(np.arange(100) < 60, SOMEBODY, NOBODY).astype(np.int8)
+    track = Track("set", "one", "hand", frames, np.array([2.0]), np.arange(100) < 80, walking)
+    slow = gentler(track, "slow", pace=0.5, gain=0.25)
+    assert (slow.dataset, slow.subject, slow.seconds) == ("slow", "one", 8.0)
+    assert slow.steps_s.tolist() == [4.0]
+    assert np.argmax(slow.frames[:, 2]) == 100
+    assert np.ptp(slow.frames[:, 2]) == pytest.approx(0.5)
+    assert slow.frames.mean(axis=0) == pytest.approx(frames.mean(axis=0), abs=0.01)
+    assert abs(np.count_nonzero(slow.walking == SOMEBODY) - 120) <= 1
+    assert abs(np.count_nonzero(slow.known) - 160) <= 1

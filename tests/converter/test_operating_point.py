@@ -64,7 +64,7 @@ def test_the_back_fill_reaches_beyond_the_look_back() -> None:
 def test_a_day_weighs_missed_ends_of_walks_and_invented_steps() -> None:
     def wrong(missed: float, invented: float, first: float, last: float, false: float) -> float:
         gate = Gate(0.9, 0.2, 4.0)
-        return OperatingPoint(0.3, 0.24, gate, 5, 0.99, missed, invented, first, last, false).wrong_per_day
+        return OperatingPoint(0.3, 0.24, gate, 5, 0.99, missed, invented, first, last, false, 0.0).wrong_per_day
 
     assert wrong(0, 0, 1, 1, 0) == 0
     assert wrong(0.01, 0, 1, 1, 0) == pytest.approx(45)
@@ -75,7 +75,7 @@ def test_a_day_weighs_missed_ends_of_walks_and_invented_steps() -> None:
 
 def test_of_points_alike_the_one_that_invents_least_is_taken() -> None:
     def point(threshold: float, missed: float) -> OperatingPoint:
-        return OperatingPoint(threshold, 0.24, Gate(0.9, 0.2, 4.0), 5, 0.99, missed, 0.0, 1.0, 1.0, 0.0)
+        return OperatingPoint(threshold, 0.24, Gate(0.9, 0.2, 4.0), 5, 0.99, missed, 0.0, 1.0, 1.0, 0.0, 0.0)
 
     tried = [point(0.3, 0.0100), point(0.4, 0.0102), point(0.4, 0.0101), point(0.5, 0.0200)]
     assert best(tried) == tried[2]
@@ -92,7 +92,7 @@ def test_steps_missed_inside_a_walk_and_steps_invented_are_told_apart() -> None:
 
 
 def test_a_point_survives_its_file(tmp_path: Path) -> None:
-    point = OperatingPoint(0.3, 0.24, Gate(0.9, 0.2, 4.0, 0.15), 5, 0.99, 0.01, 0.02, 0.9, 0.9, 1.0)
+    point = OperatingPoint(0.3, 0.24, Gate(0.9, 0.2, 4.0, 0.15), 5, 0.99, 0.01, 0.02, 0.9, 0.9, 1.0, 2.0)
     path = tmp_path / "x.train.json"
     path.write_text(json.dumps({"chosen": asdict(point) | {"wrong_per_day": 1.0}}), encoding="utf-8")
     assert load_point(path) == point

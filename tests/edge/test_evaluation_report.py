@@ -129,7 +129,11 @@ def test_a_seed_is_not_negative(recordings: Path, capsys: pytest.CaptureFixture[
 def test_the_drawn_answers_are_those_that_steps_come_from() -> None:
     walk = simulate_walk(25.0, seed=5)
     classifier = StepClassifier(MODEL)
-    time_s, probability = trace(walk, classifier)
+    time_s, probability, walking_s, walking = trace(walk, classifier)
+    gate = classifier.manifest.gate
+    assert gate is not None
+    assert np.all(np.diff(walking_s) > 0)
+    assert walking.min() < gate.off < gate.on <= walking.max()
     assert np.allclose(np.diff(time_s), classifier.manifest.answer_period_s)
     pipeline = Pipeline(classifier, source_rate_hz=walk.sampling_rate_hz)
     events = [event for _, found in detect(ReplayImu(walk), pipeline) for event in found]
