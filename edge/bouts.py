@@ -5,8 +5,10 @@ found while nobody was known to walk waits. Once the model is sure of a bout, th
 released together, each with its own instant, and those that follow pass at once until the bout is over. What waited
 longer than the back-fill time was no walking and is dropped. Nothing that was released is ever taken back.
 
-The first step of a walk starts from rest and is weaker than those that follow. Alone it would mean nothing; just before
-the first strong one of a confirmed bout it is that step, so it may reach a lower threshold (`first`).
+The first step of a walk starts from rest and is weaker than those that follow, and the last one, when the feet come
+together, is weaker than those before. Alone they would mean nothing; just before the first strong one of a confirmed
+bout, or just after the last one of a bout that is over, they are steps, so they may reach a lower threshold (`first`,
+`last`).
 
 Sitting down or picking something up can look like two or three steps of a walk: a bout needs some more (`least`).
 """
@@ -28,8 +30,8 @@ class Peak(NamedTuple):
     confidence: float
 
 
-FIRST_REACH_S = (0.3, 1.2)
-"""How long before the first strong step of a walk its weak one may lie: one step of a hurried or of a slow start."""
+REACH_S = (0.3, 1.2)
+"""How far a weak step may lie from the first or the last strong one: one step of a hurried or of a slow walk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Gate:
     backfill_s: how old a step may be, counted from the newest frame, when it is released.
     first: what the step probability of a bout's first step must reach; None: what every step must.
     least: how many strong steps must wait before a bout is confirmed.
+    last: what the step probability of a bout's last step must reach; None: what every step must.
     """
 
     on: float
@@ -47,6 +50,12 @@ class Gate:
     backfill_s: float
     first: float | None = None
     least: int = 0
+    last: float | None = None
+
+    @property
+    def weakest(self) -> float:
+        """The least probability that may be a step; 1 where a weak one never is."""
+        return min(1.0 if level is None else level for level in (self.first, self.last))
 
 
 class BoutGate:
@@ -59,6 +68,7 @@ class BoutGate:
     def reset(self) -> None:
         """Forget the bout and what waited: a new segment starts."""
         self.walking = False
+        self._passed_s = 0.0
         self._held: deque[Peak] = deque()
         self._weak: deque[Peak] = deque()
 
@@ -68,28 +78,51 @@ class BoutGate:
         """Return (steps released after a wait, steps that pass at once).
 
         peaks: found in this hop; walking: its probability; newest_s: instant of its newest frame; weak: maxima that
-        could only be the first step of a walk.
+        could only be the first or the last step of a walk.
         """
         if self.walking and walking >= self._gate.off:
+            if peaks:
+                self._passed_s = peaks[-1].time_s
+                self._weak.clear()
+            self._weak.extend(weak)
             return [], peaks
         # A bout ends and another one begins in different hops: `off` is at most `on`.
+        if self.walking:
+            self.walking = False
+            last = self._last()
+            self._weak.clear()
+            self._hold(peaks, weak, newest_s)
+            return last, []
+        self._hold(peaks, weak, newest_s)
+        self.walking = walking >= self._gate.on and len(self._held) >= self._gate.least
+        if not self.walking:
+            return [], []
+        released = [*self._first(), *self._held]
+        self._passed_s = released[-1].time_s if released else newest_s
+        self._held.clear()
+        self._weak.clear()
+        return released, []
+
+    def _hold(self, peaks: list[Peak], weak: Sequence[Peak], newest_s: float) -> None:
         self._held.extend(peaks)
         self._weak.extend(weak)
         for waiting in (self._held, self._weak):
             while waiting and waiting[0].time_s < newest_s - self._gate.backfill_s:
                 waiting.popleft()
-        self.walking = walking >= self._gate.on and len(self._held) >= self._gate.least
-        if not self.walking:
-            return [], []
-        released = [*self._first(), *self._held]
-        self._held.clear()
-        self._weak.clear()
-        return released, []
 
     def _first(self) -> list[Peak]:
         """Return the last weak step within reach before the first one that waits, if there is one."""
-        if not self._held:
+        if not self._held or self._gate.first is None:
             return []
-        nearest_s, farthest_s = FIRST_REACH_S
-        near = [peak for peak in self._weak if nearest_s <= self._held[0].time_s - peak.time_s <= farthest_s]
-        return near[-1:]
+        nearest_s, farthest_s = REACH_S
+        first_s = self._held[0].time_s
+        near = [peak for peak in self._weak if nearest_s <= first_s - peak.time_s <= farthest_s]
+        return [peak for peak in near if peak.confidence >= self._gate.first][-1:]
+
+    def _last(self) -> list[Peak]:
+        """Return the first weak step within reach after the last one that passed, if there is one."""
+        if self._gate.last is None:
+            return []
+        nearest_s, farthest_s = REACH_S
+        near = [peak for peak in self._weak if nearest_s <= peak.time_s - self._passed_s <= farthest_s]
+        return [peak for peak in near if peak.confidence >= self._gate.last][:1]

@@ -40,7 +40,7 @@ class StepDetector:
         self._threshold = threshold
         self._refractory_s = refractory_s
         self._gate = None if gate is None else BoutGate(gate)
-        self._weakest = threshold if gate is None or gate.first is None else min(gate.first, threshold)
+        self._weakest = threshold if gate is None else min(gate.weakest, threshold)
         self.reset()
 
     def reset(self) -> None:
@@ -66,7 +66,7 @@ class StepDetector:
             yield self._event(peak, window.known_s, backfilled=False)
 
     def _peaks(self, newest_s: float, values: list[float]) -> tuple[list[Peak], list[Peak]]:
-        """Return the maxima that reach the threshold, and those that reach only what a first step must."""
+        """Return the maxima that reach the threshold, and those that reach only what a walk's ends must."""
         found, weak = [], []
         for index, after in enumerate(values):
             before, middle = self._before, self._middle

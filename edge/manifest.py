@@ -183,13 +183,14 @@ def _build(document: dict[str, Any]) -> Manifest:
 def _gate(entry: Any) -> Gate | None:
     if entry is None:
         return None
-    first = entry.get("first")
+    first, last = entry.get("first"), entry.get("last")
     return Gate(
         _number(entry["on"]),
         _number(entry["off"]),
         _number(entry["backfill_s"]),
         None if first is None else _number(first),
         _whole(entry.get("least", 0)),
+        None if last is None else _number(last),
     )
 
 
@@ -273,6 +274,7 @@ def _gate_checks(manifest: Manifest) -> tuple[tuple[bool, str, object, str], ...
         (0 < gate.off <= gate.on < 1, "walking", {"on": gate.on, "off": gate.off}, "0 < off <= on < 1"),
         (0 <= gate.backfill_s <= MAX_BACKFILL_S, "walking.backfill_s", gate.backfill_s, f"0 to {MAX_BACKFILL_S:g}"),
         (gate.first is None or 0 < gate.first < 1, "walking.first", gate.first, "none, or between 0 and 1"),
+        (gate.last is None or 0 < gate.last < 1, "walking.last", gate.last, "none, or between 0 and 1"),
         (0 <= gate.least <= MAX_LEAST_STEPS, "walking.least", gate.least, f"0 to {MAX_LEAST_STEPS}"),
     )
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edge.bouts import BoutGate, Gate, Peak
 
-GATE = Gate(on=0.9, off=0.2, backfill_s=4.0)
+GATE = Gate(on=0.9, off=0.2, backfill_s=4.0, first=0.2, last=0.2)
 HOP_S = 0.2
 
 
@@ -73,6 +73,47 @@ def test_a_weak_step_right_before_the_first_strong_one_is_the_first(
     released, live = gate.push([], 0.95, 1.8)
     assert [peak.time_s for peak in released] == released_s
     assert live == []
+
+
+@pytest.mark.parametrize(
+    ("weak_s", "released_s"),
+    [
+        ([2.0], [2.0]),
+        ([2.0, 2.5], [2.0]),  # only one step can be the last
+        ([1.7], []),  # too close to be a step of its own
+        ([2.8], []),  # too far to belong to this walk
+        ([1.2], []),  # not the last
+        ([], []),
+    ],
+)
+def test_a_weak_step_right_after_the_last_strong_one_is_the_last(weak_s: list[float], released_s: list[float]) -> None:
+    gate = BoutGate(GATE)
+    gate.push([Peak(1.0, 0.8)], 0.95, 1.1)
+    gate.push([Peak(1.5, 0.8)], 0.9, 1.6, [Peak(time_s, 0.25) for time_s in weak_s if time_s < 1.5])
+    assert gate.push([], 0.2, 2.9, [Peak(time_s, 0.25) for time_s in weak_s if time_s > 1.5]) == ([], [])
+    released, live = gate.push([], 0.1, 3.0)
+    assert [peak.time_s for peak in released] == released_s
+    assert live == []
+    assert gate.push([], 0.95, 3.2) == ([], []), "once"
+
+
+def test_the_last_step_of_a_bout_that_was_all_held_back_counts_too() -> None:
+    gate = BoutGate(GATE)
+    gate.push([Peak(1.0, 0.8), Peak(1.5, 0.8)], 0.0, 1.6)
+    assert gate.push([], 0.95, 1.8)[0] == [Peak(1.0, 0.8), Peak(1.5, 0.8)]
+    gate.push([], 0.5, 2.1, [Peak(2.0, 0.25)])
+    assert gate.push([], 0.1, 3.0)[0] == [Peak(2.0, 0.25)]
+
+
+@pytest.mark.parametrize(("first", "last"), [(0.2, None), (None, 0.2), (0.2, 0.3), (0.3, 0.2)])
+def test_a_weak_step_must_reach_what_is_asked_of_its_place(first: float | None, last: float | None) -> None:
+    gate = BoutGate(Gate(on=0.9, off=0.2, backfill_s=4.0, first=first, last=last))
+    weak = [Peak(0.5, 0.25), Peak(2.0, 0.25)]
+    gate.push([Peak(1.0, 0.8), Peak(1.5, 0.8)], 0.0, 1.6, weak[:1])
+    begun, _ = gate.push([], 0.95, 1.8)
+    gate.push([], 0.5, 2.1, weak[1:])
+    ended, _ = gate.push([], 0.1, 3.0)
+    assert (weak[0] in begun, ended == weak[1:]) == (first == 0.2, last == 0.2)
 
 
 def test_a_bout_needs_its_least_number_of_steps_and_then_releases_all() -> None:

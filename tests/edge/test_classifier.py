@@ -212,6 +212,8 @@ def test_no_single_wrong_byte_makes_reading_the_manifest_crash(at: int, value: i
         ("walking", {"on": "0.9", "off": 0.2, "backfill_s": 4.0}),
         ("walking", {"on": 0.9, "off": 0.2, "backfill_s": 4.0, "first": 0}),
         ("walking", {"on": 0.9, "off": 0.2, "backfill_s": 4.0, "first": "0.2"}),
+        ("walking", {"on": 0.9, "off": 0.2, "backfill_s": 4.0, "last": 1}),
+        ("walking", {"on": 0.9, "off": 0.2, "backfill_s": 4.0, "last": True}),
         ("walking", {"on": 0.9, "off": 0.2, "backfill_s": 4.0, "least": -1}),
         ("walking", {"on": 0.9, "off": 0.2, "backfill_s": 4.0, "least": 2.5}),
         ("walking", "on"),
