@@ -11,7 +11,16 @@ import pytest
 
 from converter.dataset import SAMPLING_RATE_HZ, Track
 from converter.found import Answers, Decision, steps_s
-from converter.operating_point import LOOKAHEAD, OperatingPoint, best, choose, load_point, measure
+from converter.operating_point import (
+    DAY_SHAKEN_H,
+    LOOKAHEAD,
+    SHAKEN,
+    OperatingPoint,
+    best,
+    choose,
+    load_point,
+    measure,
+)
 from converter.shape import HOP_SAMPLES, LOOKAHEADS, LOOKBACKS
 from edge.bouts import Gate
 from tests.converter.conftest import make_track
@@ -47,9 +56,9 @@ def test_steps_are_those_of_the_device_s_detector(lookahead: int) -> None:
 
 def test_the_gate_shuts_out_what_the_threshold_cannot() -> None:
     walk, still = make_track(walking=True), make_track(walking=False, dataset="wisdm_watch")
-    said = [answers(walk, steps=0.7, walking=0.99), answers(still, steps=0.7, walking=0.85)]
+    said = [answers(walk, steps=0.7, walking=0.99), answers(still, steps=0.7, walking=0.93)]
     point, tried = choose([walk, still], said, HOP_S)
-    assert point.gate.on > 0.85
+    assert point.gate.on > 0.93
     assert (point.f1_250ms, point.false_steps_per_hour, point.wrong_per_day) == (1.0, 0.0, 0.0)
     assert any(other.false_steps_per_hour > 1000 for other in tried)
 
@@ -97,3 +106,12 @@ def test_a_point_survives_its_file(tmp_path: Path) -> None:
     path.write_text(json.dumps({"chosen": asdict(point) | {"wrong_per_day": 1.0}}), encoding="utf-8")
     assert load_point(path) == point
     assert LOOKAHEAD in LOOKAHEADS
+
+
+def test_people_who_are_shaken_weigh_by_their_own_hours() -> None:
+    walk, still = make_track(walking=True), make_track(walking=False, dataset=SHAKEN)
+    said = [answers(walk, steps=0.7, walking=0.99), answers(still, steps=0.7, walking=0.99)]
+    point = measure([walk, still], said, 0.4, Gate(0.9, 0.2, 4.0), LOOKBACKS[1])
+    assert point.false_steps_per_hour == 0.0
+    assert point.shaken_steps_per_hour > 1000
+    assert point.wrong_per_day == pytest.approx(DAY_SHAKEN_H * point.shaken_steps_per_hour)
