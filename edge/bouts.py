@@ -84,7 +84,8 @@ class BoutGate:
             if peaks:
                 self._passed_s = peaks[-1].time_s
                 self._weak.clear()
-            self._weak.extend(weak)
+            # Only what may still be the last one: hours of weak peaks would else be kept.
+            self._weak.extend(peak for peak in weak if peak.time_s - self._passed_s <= REACH_S[1])
             return [], peaks
         # A bout ends and another one begins in different hops: `off` is at most `on`.
         if self.walking:

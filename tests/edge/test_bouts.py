@@ -97,6 +97,15 @@ def test_a_weak_step_right_after_the_last_strong_one_is_the_last(weak_s: list[fl
     assert gate.push([], 0.95, 3.2) == ([], []), "once"
 
 
+def test_an_hour_of_weak_steps_alone_keeps_none_of_them() -> None:
+    gate = BoutGate(GATE)
+    gate.push([Peak(1.0, 0.8)], 0.95, 1.1)
+    for second in range(2, 3600):
+        assert gate.push([], 0.5, second + 0.9, [Peak(second + 0.5, 0.25)]) == ([], [])
+    assert len(gate._weak) == 0
+    assert gate.push([], 0.1, 3601.0) == ([], [])
+
+
 def test_the_last_step_of_a_bout_that_was_all_held_back_counts_too() -> None:
     gate = BoutGate(GATE)
     gate.push([Peak(1.0, 0.8), Peak(1.5, 0.8)], 0.0, 1.6)
