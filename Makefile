@@ -184,6 +184,10 @@ test-cluster: $(DEV_STAMP) ## three RabbitMQ nodes and PostgreSQL behind a fleet
 	@scripts/need mosquitto mosquitto /usr/lib/rabbitmq/bin/rabbitmq-server rabbitmq-server pg_ctlcluster postgresql
 	FOOTFALL_CLUSTER=1 DEVICES=$(DEVICES) SECONDS=$(SECONDS) $(VENV)/bin/python -m pytest -m cluster -s tests/fleet/test_collector.py $(ARGS)
 
+fleet-cost: $(DEV_STAMP) ## what a device costs that cluster and its collector, from 100 to 10,000 of them [SECONDS=120]
+	@scripts/need mosquitto mosquitto /usr/lib/rabbitmq/bin/rabbitmq-server rabbitmq-server pg_ctlcluster postgresql
+	@$(VENV)/bin/python -m tests.fleet.cost $(if $(SECONDS),--seconds '$(SECONDS)') $(ARGS)
+
 # The people that neither training nor the choice of the threshold has seen: every column of the README's table.
 PUBLIC := awinda_hand/person_[78]__*.npz oxford_val/*.npz ipol_gait/s1[4-9]__*.npz wisdm_watch/163[6-9]__*.npz \
 	wisdm_watch/16[45]?__*.npz wisdm_phone/163[6-9]__*.npz wisdm_phone/16[45]?__*.npz sisfall_waist/SE*.npz

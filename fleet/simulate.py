@@ -17,6 +17,7 @@ from edge.progress import Progress
 from fleet.simulated_device import Settings, SimulatedDevice, Tally
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 DRAIN_S = 120.0
@@ -34,20 +35,25 @@ class Load:
     seed: int = 1
 
 
-def simulate(load: Load, settings: Settings, truth: Path | None = None) -> dict[str, Any]:
+def simulate(
+    load: Load, settings: Settings, truth: Path | None = None, at_end: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
     """Run a fleet and return its figures; writes what every device has made to `truth`, as JSON, if given.
 
+    at_end: called when the time is over, before the devices deliver what still waits.
     Raises UsageError where this machine cannot hold so many connections.
     """
     _raise_file_limit(load.devices)
-    figures, devices = asyncio.run(_simulate(load, settings))
+    figures, devices = asyncio.run(_simulate(load, settings, at_end))
     if truth is not None:
         made = {device.device_id: {"boot_id": device.boot_id, "steps": device.seq} for device in devices}
         truth.write_text(json.dumps(made) + "\n", encoding="utf-8")
     return figures
 
 
-async def _simulate(load: Load, settings: Settings) -> tuple[dict[str, Any], list[SimulatedDevice]]:
+async def _simulate(
+    load: Load, settings: Settings, at_end: Callable[[], None]
+) -> tuple[dict[str, Any], list[SimulatedDevice]]:
     tally = Tally(array("d"), array("d"))
     devices = [SimulatedDevice(n, settings, tally, random.Random(f"{load.seed}-{n}")) for n in range(load.devices)]  # noqa: S311  load, not secrets
     before_mb, before_cpu_s = _rss_mb(), time.process_time()
@@ -60,6 +66,7 @@ async def _simulate(load: Load, settings: Settings) -> tuple[dict[str, Any], lis
     figures = _figures(load, tally, time.monotonic() - began_s)
     figures["simulator_kb_per_device"] = round(1024.0 * (_rss_mb() - before_mb) / load.devices, 1)
     figures["simulator_cpu_s"] = round(time.process_time() - before_cpu_s, 1)
+    at_end()
     for device in devices:
         device.stop_making()
     deadline_s = time.monotonic() + DRAIN_S

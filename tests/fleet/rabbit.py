@@ -112,6 +112,10 @@ class Cluster:
         """Return the process id of the node's virtual machine."""
         return int((self.folder / f"n{node.number}" / "pid").read_text(encoding="ascii"))
 
+    def sessions(self) -> list[int]:
+        """Return the process sessions of the nodes that run."""
+        return [node.process.pid for node in self.nodes if node.process is not None]
+
     def leader(self, queue: str) -> Node:
         """Return the node that leads a quorum queue."""
         told = self.control(self.nodes[0], "list_queues", "name", "leader", "--no-table-headers").stdout
