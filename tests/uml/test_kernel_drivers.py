@@ -71,8 +71,12 @@ def test_the_driver_s_buffer_holds_the_movement_in_order(name: str, moved: dict[
     for channels in (slice(0, 3), slice(3, 6)):
         lag_s, error = best_lag(name, times[known], imu[known][:, channels], channels)
         assert abs(lag_s) <= MAX_LAG_S.get(name, 1.1 / answer["odr_hz"])
-        assert np.median(error) < 0.02
         assert error.max() < 0.1
+        # Second by second: stamps that come nearer while they go on fit no one lag.
+        second = times[known].astype(int)
+        parts = [second == number for number in np.unique(second)]
+        errors = [best_lag(name, times[known][part], imu[known][part][:, channels], channels)[1] for part in parts]
+        assert np.median(np.concatenate(errors)) < 0.02
 
 
 def best_lag(
