@@ -7,7 +7,9 @@ through the device's own pipeline hears that person's recordings. Threshold and 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -38,6 +40,10 @@ FIGURES = (
     *("f1_250ms", "f1_100ms", "worst_f1_250ms", "count_mape_percent", "worst_count_error_percent"),
     *("first_step_recall_250ms", "last_step_recall_250ms", "false_steps_per_hour", "latency_p50_s", "latency_p99_s"),
 )
+RECIPE = ("dataset", "found", "network", "rotation", "sampler", "shape", "training", "vibration")
+"""The modules that decide what a trained net is."""
+MODELS = Path(__file__).parents[1] / "models"
+FIGURES_FILE = "step.leave-one-out.json"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,13 +72,22 @@ def fold(tracks: Sequence[Track], person: str, options: argparse.Namespace, seed
 
 def trained(tracks: Sequence[Track], person: str, options: argparse.Namespace, seed: int) -> Any:
     """Return the net of one fold, from the work folder if an earlier run left it there."""
-    path = options.work / f"{options.steps}-steps-seed-{seed}-without-{person}.keras"
+    path = options.work / recipe() / f"{options.steps}-steps-seed-{seed}-without-{person}.keras"
     if not path.exists():
         others = [track for track in tracks if (track.dataset, track.subject) != (LEFT_OUT_ONE_BY_ONE, person)]
         run = train(others, steps=options.steps, seed=seed, title=f"seed {seed}, without {person}")
-        options.work.mkdir(parents=True, exist_ok=True)
-        run.network.save(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f"{os.getpid()}-{path.name}")
+        run.network.save(unfinished)
+        unfinished.replace(path)
     return keras.saving.load_model(path)
+
+
+def recipe() -> str:
+    """Name the code that the nets are made by: those of another recipe are not taken for this one's."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    made_by = [path for path in sources if path.stem in RECIPE]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in made_by)).hexdigest()[:12]
 
 
 def _scored(path: Path, classifier: StepClassifier) -> ScoredRecording:
@@ -96,23 +111,26 @@ def _run(options: argparse.Namespace) -> None:
         raise FootfallError(
             f"--people {' '.join(unknown)}: not in {LEFT_OUT_ONE_BY_ONE}; take from {' '.join(everybody)}"
         )
+    if set(people) != set(everybody) and options.output is None:
+        raise FootfallError(f"--people leaves some out: name an --output, models/{FIGURES_FILE} is for all of them")
+    output = options.output or MODELS / FIGURES_FILE
     rows: list[dict[str, Any]] = []
     for seed in options.seeds:
         report = summary([each for person in people for each in fold(tracks, person, options, seed)])
         print(f"\nseed {seed}\n{render_table(report)}", flush=True)
         rows.append({"seed": seed, **{key: report["datasets"][0][key] for key in FIGURES}})
         facts = {"steps": options.steps, "people": people, "seeds": rows}
-        options.output.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        output.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:
-    models, work = (Path(__file__).parents[1] / name for name in ("models", "build/leave-one-out"))
+    work = MODELS.parent / "build" / "leave-one-out"
     parser = argparse.ArgumentParser(prog=".venv-converter/bin/python -m converter.leave_one_out", description=__doc__)
     parser.add_argument("--recordings", type=Path, default=default_recordings(), metavar="DIR")
     parser.add_argument(
-        "--train", type=Path, default=models / "step.train.json", metavar="X.json", help="of make train"
+        "--train", type=Path, default=MODELS / "step.train.json", metavar="X.json", help="of make train"
     )
-    parser.add_argument("--output", type=Path, default=models / "step.leave-one-out.json", metavar="X.json")
+    parser.add_argument("--output", type=Path, metavar="X.json", help=f"models/{FIGURES_FILE}, if all are left out")
     parser.add_argument("--work", type=Path, default=work, metavar="DIR", help="keeps trained nets, to go on from")
     parser.add_argument("--steps", type=int, default=STEPS, metavar="N")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])

@@ -15,6 +15,7 @@ Sitting down or picking something up can look like two or three steps of a walk:
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -39,7 +40,7 @@ class Gate:
     """When a bout begins and ends.
 
     on, off: a bout is confirmed when the walking probability reaches `on` and over when it falls below `off`.
-    backfill_s: how old a step may be, counted from the newest frame, when it is released.
+    backfill_s: how old a step may be, counted from the newest frame, when it is released: a first one or a last one.
     first: what the step probability of a bout's first step must reach; None: what every step must.
     least: how many strong steps must wait before a bout is confirmed.
     last: what the step probability of a bout's last step must reach; None: what every step must.
@@ -68,7 +69,7 @@ class BoutGate:
     def reset(self) -> None:
         """Forget the bout and what waited: a new segment starts."""
         self.walking = False
-        self._passed_s = 0.0
+        self._passed_s, self._barred_s = 0.0, -math.inf
         self._held: deque[Peak] = deque()
         self._weak: deque[Peak] = deque()
 
@@ -90,7 +91,7 @@ class BoutGate:
         # A bout ends and another one begins in different hops: `off` is at most `on`.
         if self.walking:
             self.walking = False
-            last = self._last()
+            last = self._last(peaks, newest_s)
             self._weak.clear()
             self._hold(peaks, weak, newest_s)
             return last, []
@@ -105,9 +106,8 @@ class BoutGate:
         return released, []
 
     def _hold(self, peaks: list[Peak], weak: Sequence[Peak], newest_s: float) -> None:
-        self._held.extend(peaks)
-        self._weak.extend(weak)
-        for waiting in (self._held, self._weak):
+        for waiting, new in ((self._held, peaks), (self._weak, weak)):
+            waiting.extend(peak for peak in new if peak.time_s >= self._barred_s)
             while waiting and waiting[0].time_s < newest_s - self._gate.backfill_s:
                 waiting.popleft()
 
@@ -120,10 +120,19 @@ class BoutGate:
         near = [peak for peak in self._weak if nearest_s <= first_s - peak.time_s <= farthest_s]
         return [peak for peak in near if peak.confidence >= self._gate.first][-1:]
 
-    def _last(self) -> list[Peak]:
-        """Return the first weak step within reach after the last one that passed, if there is one."""
+    def _last(self, strong: Sequence[Peak], newest_s: float) -> list[Peak]:
+        """Return the first weak step within reach after the last one that passed, if there is one.
+
+        strong: those of the next bout, perhaps; none of them is as near to it as no two steps are.
+        """
         if self._gate.last is None:
             return []
         nearest_s, farthest_s = REACH_S
+        oldest_s = newest_s - self._gate.backfill_s
         near = [peak for peak in self._weak if nearest_s <= peak.time_s - self._passed_s <= farthest_s]
-        return [peak for peak in near if peak.confidence >= self._gate.last][:1]
+        last = [peak for peak in near if peak.confidence >= self._gate.last and peak.time_s >= oldest_s][:1]
+        if any(abs(peak.time_s - step.time_s) < nearest_s for peak in strong for step in last):
+            return []
+        if last:
+            self._barred_s = last[0].time_s + nearest_s
+        return last

@@ -5,18 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
 import struct
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edge.bouts import Gate
 from edge.errors import ModelError
 from edge.types import IMU_CHANNELS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+T = TypeVar("T")
 METADATA_NAME = "footfall.manifest"
 CHECKSUM_NAME = "footfall.sha256"
 """Metadata with the SHA-256 of the whole file, taken while these 32 bytes were zero."""
@@ -35,6 +35,9 @@ MAX_LOOKAHEAD_S = 10.0
 """A model with memory that answers later than this dates its steps by guess."""
 MAX_LEAST_STEPS = 20
 MAX_BACKFILL_S = 60.0
+LARGEST = 1e300
+MAX_SHOWN = 60
+"""Characters of a wrong value that a message repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +115,21 @@ def embedded_manifest(flatbuffer: bytes) -> dict[str, Any]:
             "convert it with `footfall-convert`, which embeds them"
         )
     try:
-        manifest = json.loads(raw)
+        manifest = json.loads(raw, object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"has a manifest that is not JSON ({error}); convert it again (make convert)") from error
     if not isinstance(manifest, dict):
         raise ModelError("has a manifest that is not a JSON object; convert it again (make convert)")
     return manifest
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object; ValueError where it says the same twice, for nobody knows which one was meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{_short(next(name for name in names if names.count(name) > 1))} stands twice in an object")
+    return found
 
 
 def check_sum(flatbuffer: bytes) -> None:
@@ -148,70 +160,108 @@ def checksum(flatbuffer: bytes, place: slice) -> bytes:
 def parse_manifest(document: dict[str, Any]) -> Manifest:
     """Check a manifest's fields and their ranges; raises ModelError that names the first field that is wrong."""
     version = document.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise ModelError(f"manifest schema_version is {version!r}; this Footfall reads {SCHEMA_VERSION}; convert again")
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise ModelError(
+            f"manifest schema_version is {_short(version)}; this Footfall reads {SCHEMA_VERSION}; convert again"
+        )
     if document.get("task") != "step_detection":
-        raise ModelError(f"manifest task is {document.get('task')!r}; allowed: 'step_detection'")
-    try:
-        manifest = _build(document)
-    except KeyError as error:
-        raise ModelError(f"manifest has no field {error}; convert the model again (make convert)") from error
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise ModelError(f"manifest cannot be read: {error}; convert the model again (make convert)") from error
+        raise ModelError(f"manifest task is {_short(document.get('task'))}; allowed: 'step_detection'")
+    manifest = _build(document)
     _check_ranges(manifest)
     return manifest
 
 
 def _build(document: dict[str, Any]) -> Manifest:
-    self_test = document["self_test"]
-    cases = tuple((_base64(case["input"]), _base64(case["output"])) for case in self_test["cases"])
-    normalization = document["normalization"]
-    direct = {field.name: document[field.name] for field in fields(Manifest) if field.name in _DIRECT}
+    normalization = _take(document, "normalization", _object)
+    self_test = _take(document, "self_test", _object)
+    cases = _take(self_test, "cases", _list_of(_object), "self_test.")
+    state = _take(document, "state", _list_of(_object)) if document.get("state") is not None else ()
+    channels = _take(document, "channels", _list_of(_object))
     return Manifest(
-        **{name: _DIRECT[name](value) for name, value in direct.items()},
-        channels=tuple(_text(channel["name"]) for channel in document["channels"]),
-        offset=tuple(_number(value) for value in normalization["offset"]),
-        scale=tuple(_number(value) for value in normalization["scale"]),
-        classes=tuple(str(name) for name in document.get("classes") or ()),
-        state=tuple((str(pair["input"]), str(pair["output"])) for pair in document["state"] or ()),
-        quantization=str(document.get("quantization", "int8")),
-        gate=_gate(document.get("walking")),
-        self_test=SelfTest(cases, _whole(self_test["tolerance_lsb"])),
+        **{name: _take(document, name, kind) for name, kind in _DIRECT.items()},
+        channels=tuple(_take(channel, "name", _text, "channels.") for channel in channels),
+        offset=_take(normalization, "offset", _list_of(_number), "normalization."),
+        scale=_take(normalization, "scale", _list_of(_number), "normalization."),
+        classes=_take(document, "classes", _list_of(_text)) if document.get("classes") is not None else (),
+        state=tuple((_take(pair, "input", _text, "state."), _take(pair, "output", _text, "state.")) for pair in state),
+        quantization=_take({"quantization": "int8"} | document, "quantization", _text),
+        gate=None if document.get("walking") is None else _gate(_take(document, "walking", _object)),
+        self_test=SelfTest(
+            tuple(
+                (_take(case, "input", _base64, "self_test.cases."), _take(case, "output", _base64, "self_test.cases."))
+                for case in cases
+            ),
+            _take(self_test, "tolerance_lsb", _whole, "self_test."),
+        ),
     )
 
 
-def _gate(entry: Any) -> Gate | None:
-    if entry is None:
-        return None
-    first, last = entry.get("first"), entry.get("last")
-    return Gate(
-        _number(entry["on"]),
-        _number(entry["off"]),
-        _number(entry["backfill_s"]),
-        None if first is None else _number(first),
-        _whole(entry.get("least", 0)),
-        None if last is None else _number(last),
-    )
+def _gate(entry: dict[str, Any]) -> Gate:
+    known = [field.name for field in fields(Gate)]
+    if unknown := sorted(set(entry) - set(known)):
+        raise ModelError(f"manifest walking has an unknown field {_short(unknown[0])}; allowed: {', '.join(known)}")
+    levels = {name: _take(entry, name, _number, "walking.") for name in ("on", "off", "backfill_s")}
+    weak = {name: _take(entry, name, _number, "walking.") for name in ("first", "last") if entry.get(name) is not None}
+    return Gate(**levels, **weak, least=_take({"least": 0} | entry, "least", _whole, "walking."))
+
+
+def _take(entry: dict[str, Any], name: str, kind: Callable[[Any], T], within: str = "") -> T:
+    """Return one field as its kind; raises ModelError with the field's full name."""
+    if name not in entry:
+        raise ModelError(f"manifest has no field '{within}{name}'; convert the model again (make convert)")
+    try:
+        return kind(entry[name])
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ModelError(f"manifest {within}{name} is {_short(entry[name])}; allowed: {error}") from error
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[: MAX_SHOWN - 1]}…"
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("an object")
+    return value
+
+
+def _list_of(kind: Callable[[Any], T]) -> Callable[[Any], tuple[T, ...]]:
+    def convert(value: Any) -> tuple[T, ...]:
+        if not isinstance(value, list):
+            raise TypeError("a list")
+        try:
+            return tuple(kind(each) for each in value)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"a list, each of it {error}") from error
+
+    return convert
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{str(value)[:40]!r} is not a number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
+        raise ValueError("a finite number")
     return float(value)
 
 
 def _whole(value: Any) -> int:
-    if _number(value) != int(value):
-        raise ValueError(f"{value!r} is not a whole number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST or value % 1:
+        raise ValueError("a whole number")
     return int(value)
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{str(value)[:40]!r} is not text")
-    if not value.isprintable():  # it goes out on MQTT as JSON, which half a surrogate pair would make invalid
-        raise ValueError(f"{value[:40]!r} holds what cannot be printed")
+    if not isinstance(value, str) or not value.isprintable():
+        # It goes out on MQTT as JSON, which half a surrogate pair would make invalid.
+        raise ValueError("text that can be printed")
     return value
+
+
+def _base64(value: Any) -> bytes:
+    try:
+        return base64.b64decode(_text(value), validate=True)
+    except ValueError as error:
+        raise ValueError("base64") from error
 
 
 _DIRECT: dict[str, Callable[[Any], Any]] = {
@@ -250,7 +300,6 @@ def _check_ranges(manifest: Manifest) -> None:
         (_names_one_step_class(manifest), "classes", list(manifest.classes), "one of them 'step' or 'start'"),
         (0 < manifest.threshold < 1, "threshold", manifest.threshold, "between 0 and 1"),
         (0 < manifest.refractory_s <= 2, "refractory_s", manifest.refractory_s, "above 0, at most 2"),
-        *_gate_checks(manifest),
         (
             0 <= manifest.self_test.tolerance_lsb <= 32,
             "self_test.tolerance_lsb",
@@ -259,22 +308,33 @@ def _check_ranges(manifest: Manifest) -> None:
         ),
         (bool(manifest.self_test.cases), "self_test.cases", 0, "at least one case"),
     )
+    _require(checks)
+    if manifest.gate is not None:
+        _require(_gate_checks(manifest, manifest.gate))
+
+
+def _require(checks: Iterable[tuple[bool, str, object, str]]) -> None:
     for fine, name, found, allowed in checks:
         if not fine:
             raise ModelError(f"manifest {name} is {found!r}; allowed: {allowed}")
 
 
-def _gate_checks(manifest: Manifest) -> tuple[tuple[bool, str, object, str], ...]:
-    gate = manifest.gate
-    if gate is None:
-        return ()
+def _gate_checks(manifest: Manifest, gate: Gate) -> tuple[tuple[bool, str, object, str], ...]:
     named = manifest.classes.count(WALKING_CLASS) == 1
+    # A step is known so long after it was made; a gate that keeps none for longer lets none go.
+    known_s = (manifest.lookahead_samples + manifest.hop_samples) / manifest.sampling_rate_hz
+    weak = f"none, or above 0, at most threshold ({manifest.threshold:g})"
     return (
         (named, "classes", list(manifest.classes), f"with `walking` set, one of them '{WALKING_CLASS}'"),
         (0 < gate.off <= gate.on < 1, "walking", {"on": gate.on, "off": gate.off}, "0 < off <= on < 1"),
-        (0 <= gate.backfill_s <= MAX_BACKFILL_S, "walking.backfill_s", gate.backfill_s, f"0 to {MAX_BACKFILL_S:g}"),
-        (gate.first is None or 0 < gate.first < 1, "walking.first", gate.first, "none, or between 0 and 1"),
-        (gate.last is None or 0 < gate.last < 1, "walking.last", gate.last, "none, or between 0 and 1"),
+        (
+            known_s < gate.backfill_s <= MAX_BACKFILL_S,
+            "walking.backfill_s",
+            gate.backfill_s,
+            f"above {known_s:g} (look-ahead and hop), at most {MAX_BACKFILL_S:g}",
+        ),
+        (gate.first is None or 0 < gate.first <= manifest.threshold, "walking.first", gate.first, weak),
+        (gate.last is None or 0 < gate.last <= manifest.threshold, "walking.last", gate.last, weak),
         (0 <= gate.least <= MAX_LEAST_STEPS, "walking.least", gate.least, f"0 to {MAX_LEAST_STEPS}"),
     )
 
@@ -282,10 +342,6 @@ def _gate_checks(manifest: Manifest) -> tuple[tuple[bool, str, object, str], ...
 def _names_one_step_class(manifest: Manifest) -> bool:
     count = sum(name in STEP_CLASSES for name in manifest.classes)
     return count == 1 or (not manifest.classes and manifest.output != "start_end_classes")
-
-
-def _base64(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)
 
 
 def _metadata_buffer(data: bytes, name: str) -> bytes | None:

@@ -137,8 +137,10 @@ class Pipeline:
             answer = self._classifier.infer(window.data)
             if self._observe is not None:
                 self._observe(window, answer)
+            while self._holes and self._holes[0][1] < window.time_s - self.tail_s:
+                self._holes.popleft()
             for step in self._detector.push(window, answer.step, answer.walking):
-                if not self._was_lost(step.time_s, window.time_s):
+                if not self._was_lost(step.time_s):
                     yield step
 
     def _bridged(self, batch: SampleBatch) -> bool:
@@ -151,10 +153,8 @@ class Pipeline:
         self._holes.append(hole_s)
         return True
 
-    def _was_lost(self, step_s: float, newest_s: float) -> bool:
+    def _was_lost(self, step_s: float) -> bool:
         """Say whether a step lies where nothing was measured: whatever the model thinks of it, it is not known."""
-        while self._holes and self._holes[0][1] < newest_s - self.tail_s:
-            self._holes.popleft()
         return any(begin_s < step_s < end_s for begin_s, end_s in self._holes)
 
     def _rest_before(self, first: Window) -> None:

@@ -43,10 +43,10 @@ def command(arguments: Namespace) -> int:
             "their times into NAME.steps.csv beside it, under the header time_s (nothing below it: nobody walks); "
             f"an .npz needs 'steps', and 'steps_known' as one of {', '.join(SCORED)}"
         )
+    print(render_json(report) if arguments.json else render_table(report), flush=True)
     if arguments.report is not None:
         found = evaluation_report.Evaluation(report, scored, classifier, arguments.rotate)
         evaluation_report.write(arguments.report, found)
-    print(render_json(report) if arguments.json else render_table(report))
     return status
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 HOW_TO_DRAW = (
     "in a checkout `.venv/bin/pip install -e '.[report]'`, with the .deb `sudo apt-get install python3-matplotlib`"
 )
+REPORT = "report.md"
 STRETCH_S = 20.0
 """How much of a walk is drawn: some thirty steps."""
 
@@ -82,9 +84,13 @@ def prepare(directory: Path) -> None:
         raise UsageError(f"--report {directory}: this is a file; name a directory, which is made if need be")
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
     except OSError as error:
         reason = error.strerror or error
-        raise UsageError(f"--report {directory}: cannot be made ({reason}); choose another folder") from error
+        raise UsageError(f"--report {directory}: cannot be written ({reason}); choose another folder") from error
+    if (directory / REPORT).is_dir():
+        raise UsageError(f"--report {directory}: {REPORT} in it is a folder; choose another one")
 
 
 def write(directory: Path, found: Evaluation) -> None:
@@ -95,7 +101,7 @@ def write(directory: Path, found: Evaluation) -> None:
     pictures = draw(sets, found.figures, stretches(found, [r for rows in sets.values() for r in rows]))
     for picture in pictures:
         (directory / picture.file_name).write_bytes(picture.png)
-    (directory / "report.md").write_text(render(found, pictures), encoding="utf-8")
+    (directory / REPORT).write_text(render(found, pictures), encoding="utf-8")
 
 
 def render(found: Evaluation, pictures: list[Picture]) -> str:
@@ -119,13 +125,14 @@ def render(found: Evaluation, pictures: list[Picture]) -> str:
 def stretches(found: Evaluation, aligned: list[ScoredRecording]) -> list[Stretch]:
     """Return the recording of middling F1 around its middle, and the worst one where most goes wrong."""
     walks = sorted((r for r in aligned if r.f1 is not None), key=lambda r: (r.f1, r.name))
-    paths = {(r.dataset, r.name): path for path, r in found.scored.items()}
     chosen = [("typical", walks[len(walks) // 2]), ("worst", walks[0])] if walks else []
     cut = []
     for kind, scored in chosen:
         at_s = float(np.median(scored.true_s)) if kind == "typical" else _worst_instant_s(scored)
         title = f"{kind}: {scored.dataset} {scored.name}, F1 {100 * (scored.f1 or 0):.1f} %"
-        cut.append(_stretch(paths[scored.dataset, scored.name], found, scored, title, at_s))
+        # Two recordings may have the same name: what is aligned has kept its own labels' array.
+        path = next(path for path, each in found.scored.items() if each.true_s is scored.true_s)
+        cut.append(_stretch(path, found, scored, title, at_s))
     return cut
 
 
@@ -226,4 +233,5 @@ def _worst(found: Evaluation) -> list[list[str]]:
 
 def _markdown(grid: list[list[str]]) -> str:
     rule = ["---", *["---:"] * (len(grid[0]) - 1)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [grid[0], rule, *grid[1:]])
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in grid]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [escaped[0], rule, *escaped[1:]])

@@ -106,6 +106,27 @@ def test_an_hour_of_weak_steps_alone_keeps_none_of_them() -> None:
     assert gate.push([], 0.1, 3601.0) == ([], [])
 
 
+def test_a_last_step_older_than_the_back_fill_time_is_dropped_as_a_first_one_is() -> None:
+    gate = BoutGate(GATE)
+    gate.push([Peak(1.0, 0.8)], 0.95, 1.1)
+    gate.push([], 0.5, 2.1, [Peak(2.0, 0.25)])
+    for tenth in range(22, 70):
+        gate.push([], 0.5, tenth / 10)
+    assert gate.push([], 0.1, 2.0 + GATE.backfill_s + 0.1) == ([], [])
+
+
+@pytest.mark.parametrize("same_hop", [True, False])
+def test_no_step_is_as_near_to_a_weak_last_one_as_no_two_steps_are(*, same_hop: bool) -> None:
+    gate = BoutGate(GATE)
+    gate.push([Peak(1.0, 0.8)], 0.95, 1.1)
+    gate.push([], 0.5, 1.8, [Peak(1.6, 0.25)])
+    near, far = Peak(1.75, 0.8), Peak(2.2, 0.8)
+    ended, _ = gate.push([near] if same_hop else [], 0.1, 2.0)
+    begun, _ = gate.push([far] if same_hop else [near, far], 0.95, 2.3)
+    # A strong one that is known in time is rather a step than the weak one; later the weak one has been published.
+    assert (ended, begun) == (([], [near, far]) if same_hop else ([Peak(1.6, 0.25)], [far]))
+
+
 def test_the_last_step_of_a_bout_that_was_all_held_back_counts_too() -> None:
     gate = BoutGate(GATE)
     gate.push([Peak(1.0, 0.8), Peak(1.5, 0.8)], 0.0, 1.6)

@@ -200,7 +200,7 @@ def test_no_single_wrong_byte_makes_reading_the_manifest_crash(at: int, value: i
         ("output", "gossip"),
         ("state", [["a", "b"]]),
         ("state", [{"input": "a"}]),
-        ("window_samples", 10),
+        ("hop_samples", 1),
         ("classes", ["none", "else"]),
         ("classes", ["step"]),
         ("classes", []),
@@ -216,12 +216,23 @@ def test_no_single_wrong_byte_makes_reading_the_manifest_crash(at: int, value: i
         ("walking", {"on": 0.9, "off": 0.2, "backfill_s": 4.0, "last": True}),
         ("walking", {"on": 0.9, "off": 0.2, "backfill_s": 4.0, "least": -1}),
         ("walking", {"on": 0.9, "off": 0.2, "backfill_s": 4.0, "least": 2.5}),
+        ("walking", {"on": 0.9, "off": 0.2, "backfill_s": 0}),
+        ("walking", {"on": 0.9, "off": 0.2, "backfill_s": 4.0, "last": float("nan")}),
+        ("walking", {"on": 0.9, "off": 0.2, "backfill_s": 4.0, "first": 0.99}),
+        ("walking", {"on": 0.9, "off": 0.2, "backfill_s": 4.0, "lst": 0.3}),
         ("walking", "on"),
+        ("walking", []),
+        ("schema_version", True),
+        ("task", "x" * 1000),
+        ("threshold", 10**400),
+        ("channels", [1]),
+        ("classes", "step"),
         ("quantization", "int4"),
         ("self_test", {"tolerance_lsb": 8, "cases": []}),
         ("self_test", {"tolerance_lsb": 8, "cases": [{"input": "?", "output": "AA=="}]}),
     ],
 )
 def test_each_field_of_the_manifest_is_checked(document: dict[str, Any], name: str, value: object) -> None:
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match=f"manifest (has no field ')?{name}") as refused:
         parse_manifest(document | {name: value})
+    assert len(str(refused.value)) < 200

@@ -14,10 +14,12 @@ import pytest
 
 from edge.__main__ import main
 from edge.classifier import StepClassifier
-from edge.commands.evaluation_report import trace
+from edge.commands.evaluation_report import Evaluation, stretches, trace
+from edge.evaluate import scored_recording, summary
 from edge.imu.replay import ReplayImu
 from edge.pipeline import Pipeline, detect
-from edge.recording import save_npz
+from edge.recording import load, save_npz
+from edge.scoring import ScoredRecording, align
 from emulator.gait import simulate_walk
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "step.tflite"
@@ -78,6 +80,37 @@ def test_a_file_is_no_place_for_a_report(recordings: Path, tmp_path: Path, capsy
     (tmp_path / "taken").write_text("")
     assert main(["evaluate", str(recordings), "--report", str(tmp_path / "taken")]) == 2
     assert "this is a file" in capsys.readouterr().err
+
+
+@needs_matplotlib
+@pytest.mark.parametrize(("place", "said"), [("/proc/self", "cannot be written"), ("taken", "in it is a folder")])
+def test_a_place_that_takes_no_report_is_refused_before_the_work(
+    place: str, said: str, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken" / "report.md").mkdir(parents=True)
+    assert main(["evaluate", str(recordings), "--report", str(tmp_path / place)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert said in line
+
+
+@needs_matplotlib
+def test_recordings_of_the_same_name_are_each_drawn_from_their_own_samples(tmp_path: Path) -> None:
+    scored: dict[Path, ScoredRecording] = {}
+    for folder, seconds in (("x", 60.0), ("y", 20.0)):
+        path = tmp_path / folder / "same.npz"
+        path.parent.mkdir()
+        save_npz(path, replace(simulate_walk(seconds, seed=5), dataset="one", subject=folder, name="same"))
+        recording = load(path)
+        assert recording.steps is not None
+        heard = recording.steps[::2] if folder == "x" else recording.steps[::3]
+        scored[path] = scored_recording(recording, heard.tolist())
+    found = Evaluation(summary(scored.values()), scored, StepClassifier(MODEL))
+    typical, worst = stretches(found, [each for rows in align(scored.values()).values() for each in rows])
+    assert typical.acceleration_s[-1] - typical.acceleration_s[0] == pytest.approx(20.0, abs=0.1)
+    assert typical.acceleration_s[0] > 15.0, "the middle of the long one"
+    assert worst.acceleration_s[-1] <= 20.0
 
 
 def test_a_missing_matplotlib_is_one_line_at_once(

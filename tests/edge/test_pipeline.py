@@ -119,6 +119,15 @@ def test_a_walk_goes_on_across_short_gaps_and_no_step_is_counted_inside_one(
     assert len(found) <= len(steps)
 
 
+def test_hours_of_gaps_at_rest_are_not_kept(classifier: StepClassifier) -> None:
+    pipeline = Pipeline(classifier, source_rate_hz=50.0)
+    rest = np.tile(np.array([0.0, 0.0, 9.81, 0.0, 0.0, 0.0], np.float32), (85, 1))
+    for segment in range(120):
+        time_s = 2.0 * segment + np.arange(len(rest)) / 50.0
+        assert list(pipeline.push(SampleBatch(time_s, rest, segment))) == []
+    assert len(pipeline._holes) <= pipeline.tail_s / 2.0 + 2
+
+
 @pytest.mark.parametrize("ended", [1531, 1537, 1540, 1600])
 def test_a_gap_is_forgotten_when_the_memory_of_the_model_is_over(
     classifier: StepClassifier, walk: Recording, ended: int
