@@ -32,6 +32,10 @@ VEHICLES = ((1.2, 2.0, 0.5), (1.5, 1.0, 0.8), (1.5, 3.0, 0.5), (1.8, 2.0, 0.8), 
 """Of the body on its springs: resonance in Hz, quality, rms in m/s²."""
 TONES = ((1.2, 1.0), (2.0, 1.0), (2.0, 3.0))
 """Hz, amplitude in m/s², vertical."""
+BANDS = ((1.0, 2.5, 0.6), (1.0, 2.5, 1.2), (1.4, 1.8, 0.6), (1.4, 1.8, 1.2), (1.8, 2.2, 0.6), (1.8, 2.2, 1.2))
+"""Of noise with sharp edges, harder than any car's body: Hz, Hz, rms in m/s², half as much aside."""
+HANDS = ((1.5, 2.0), (2.0, 2.0), (2.0, 5.0), (3.0, 5.0))
+"""A hand that shakes something to and fro, with an overtone and unevenly: Hz, amplitude in m/s²."""
 RATE_HZ, SECONDS = 100.0, 120.0
 
 
@@ -88,6 +92,13 @@ def rhythms() -> Iterator[tuple[str, np.ndarray[tuple[int, int], np.dtype[np.flo
     for tone_hz, amplitude_mps2 in TONES:
         tone = amplitude_mps2 * np.sin(2 * np.pi * tone_hz * time_s)
         yield f"tone {tone_hz} Hz, {amplitude_mps2} m/s²", _imu(0 * tone, 0 * tone, tone)
+    for low_hz, high_hz, rms_mps2 in BANDS:
+        body, aside = (_band(random, low_hz, high_hz, share * rms_mps2) for share in (1.0, 0.5))
+        yield f"noise {low_hz}-{high_hz} Hz, {rms_mps2} m/s²", _imu(aside, 0 * aside, body)
+    for shake_hz, size_mps2 in HANDS:
+        phase = 2 * np.pi * shake_hz * np.cumsum(1 + 0.03 * _band(random, 0.05, 0.3, 1.0)) / RATE_HZ
+        along = size_mps2 * (np.sin(phase) + 0.2 * np.sin(2 * phase + 0.5))
+        yield f"hand {shake_hz} Hz, {size_mps2} m/s²", _imu(0.4 * size_mps2 * np.sin(phase + 1.0), 0.3 * along, along)
 
 
 def _resonant(random: np.random.Generator, resonance_hz: float, quality: float, rms: float) -> TimeArray:
@@ -95,6 +106,14 @@ def _resonant(random: np.random.Generator, resonance_hz: float, quality: float, 
     ratio = np.fft.rfftfreq(len(noise), 1 / RATE_HZ) / resonance_hz
     motion = np.fft.irfft(np.fft.rfft(noise) / (1 - ratio**2 + 1j * ratio / quality), len(noise))
     scaled: TimeArray = rms * (motion - motion.mean()) / motion.std()
+    return scaled
+
+
+def _band(random: np.random.Generator, low_hz: float, high_hz: float, rms: float) -> TimeArray:
+    noise = random.normal(0, 1, int(SECONDS * RATE_HZ))
+    at_hz = np.fft.rfftfreq(len(noise), 1 / RATE_HZ)
+    motion = np.fft.irfft(np.fft.rfft(noise) * ((at_hz >= low_hz) & (at_hz <= high_hz)), len(noise))
+    scaled: TimeArray = rms * motion / motion.std()
     return scaled
 
 

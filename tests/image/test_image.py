@@ -115,7 +115,7 @@ def idle(pi: Pi, key: Path) -> str:
         f"echo written $({files} | comm -13 /run/before - | cut -d' ' -f1)"
     )
     said = pi.run(script, key=key)
-    values = dict(line.split(" ", 1) for line in said.splitlines())
+    values = dict(line.partition(" ")[::2] for line in said.splitlines())
     busy, free = map(int, values["cpu"].split())
     total, available = int(values["MemTotal:"]), int(values["MemAvailable:"])
     written = values["written"].split()
