@@ -251,7 +251,9 @@ build/paho16/.stamp: pyproject.toml | $(VENV)/bin/python
 
 # Home Assistant wants Python 3.13, and the frontend's package without what that pulls in.
 HA := homeassistant==2025.4.4 paho-mqtt==2.1.0
-PYTHON313 ?= $(firstword $(shell command -v python3.13) $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python3.13))
+# The first that runs: pyenv has a python3.13 on the path that only says that none was chosen.
+PYTHON313 ?= $(shell for python in python3.13 $(HOME)/.pyenv/versions/3.13.*/bin/python3.13; do \
+	"$$python" -c '' 2>/dev/null && { echo "$$python"; break; }; done)
 
 build/ha/.stamp:
 	@[ -n '$(PYTHON313)' ] || { echo 'Home Assistant needs Python 3.13: name one, as in make test-ha PYTHON313=/path/to/python3.13' >&2; exit 1; }

@@ -12,11 +12,13 @@ from converter.convert import convert
 from converter.errors import ConversionError
 from converter.inspect_command import inspect
 from converter.options import command_of, default_calibration, document_of, parser, spec_path
-from converter.variants import parse_variants
+from converter.steps_level import KERAS
+from converter.variants import INT8, parse_variants
 from edge.errors import FootfallError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from converter.convert import Converted
+    from converter.proofs import Proof
 
 
 def run(given: list[str]) -> int:
@@ -93,3 +95,16 @@ def _report(done: Converted) -> None:
         print(f"footfall-convert: warning: {printable(sentence)}", file=sys.stderr)
     for file in done.files:
         print(f"{file.path}  {file.variant}  {file.size_bytes} bytes  sha256 {file.sha256}")
+    overruled = "written in spite of its objections" if done.proof.objections else "accepted"
+    print(f"{overruled}: {_scored(done.proof)}the proofs are in {done.files[0].path.with_suffix('.report.md')}")
+
+
+def _scored(proof: Proof) -> str:
+    """Return what the labelled recordings said, if there were any."""
+    steps = proof.facts["deterministic"]["steps"]
+    if steps is None:
+        return "not scored on steps (give EVALUATE=…), "
+    floats, int8 = (steps["rows"][name]["f1_250ms"] for name in (KERAS, INT8))
+    if floats is None or int8 is None:
+        return "no labelled step to find, "
+    return f"F1 {100 * int8:.2f} % on labelled steps, Keras {100 * floats:.2f} %, "

@@ -85,7 +85,7 @@ def _errors(figure: Any, variants: dict[str, Any]) -> None:
         axis.bar(middle, np.array(found["histogram"]) / found["frames"], width=0.009, color=INT8_COLOUR)
         axis.set(yscale="log", ylabel="share of answers", ylim=(0.5 / found["frames"], 2))
         axis.set_title(f"{name}: mean {found['mean']:.4f}, largest {found['largest']:.3f}", fontsize="medium")
-    axes[-1].set_xlabel("converted minus Keras (the outermost bars hold all beyond)")
+    axes[-1].set_xlabel("converted minus Keras, step head (the outermost bars hold all beyond)")
 
 
 def _layers(figure: Any, layers: list[dict[str, Any]]) -> None:

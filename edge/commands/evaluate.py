@@ -8,6 +8,7 @@ from edge.commands.readable import ReadableRecordings
 from edge.commands.replay import Replay, event_json, open_classifier
 from edge.errors import UsageError
 from edge.evaluate import render_json, render_table, scored_recording, summary
+from edge.manifest import embedded_manifest
 from edge.progress import Progress
 from edge.recording import find_recordings, load
 from edge.rotation import rotated
@@ -35,7 +36,8 @@ def command(arguments: Namespace) -> int:
     classifier = open_classifier(arguments)
     recordings = ReadableRecordings(find_recordings(arguments.recordings))
     scored = dict(_scored(recordings, classifier, arguments.rotate))
-    report = summary(scored.values(), {str(path): problem for path, problem in recordings.problems.items()})
+    problems = {str(path): problem for path, problem in recordings.problems.items()}
+    report = summary(scored.values(), problems, _learned_from(classifier.path))
     status = recordings.report("evaluate")
     if not report["datasets"]:
         raise UsageError(
@@ -48,6 +50,13 @@ def command(arguments: Namespace) -> int:
         found = evaluation_report.Evaluation(report, scored, classifier, arguments.rotate)
         evaluation_report.write(arguments.report, found)
     return status
+
+
+def _learned_from(model: Path) -> list[str]:
+    """Return the names of the data that the model's manifest says it has learned from."""
+    entries = embedded_manifest(model.read_bytes()).get("trained_on")
+    named = [each.get("dataset") for each in entries if isinstance(each, dict)] if isinstance(entries, list) else []
+    return [name for name in named if isinstance(name, str)]
 
 
 def read(path: Path, rotate: int | None) -> Recording:

@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from edge.recording_checks import brief
 from edge.scoring_details import live_latency_s
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ BLUE, ORANGE, GREY, RED = "#1f77b4", "#ff7f0e", "#8c8c8c", "#c23b22"
 DPI = 110
 MOST_BARS = 24
 NAMED_LINES = 3
-LATENCY_BIN_S = 0.02
+LATENCY_BIN_S, HELD_BIN_S = 0.02, 0.2
+NAME_LENGTH = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,10 @@ _ERRORS = (
 )
 _RECORDINGS = "One dot per recording, from the worst to the best of its data set; the worst of each has its name."
 _ACTIVITIES = "Steps found more than 2 s from any true one, per hour of such time, and how many in how many hours."
-_LATENCY = "Published minus time stamp of the steps that match a true one; back-filled: held back, published together."
+_LATENCY = (
+    "Published minus time stamp of the steps that match a true one. Right: those held back until their walk was sure, "
+    "published together."
+)
 
 
 def _picture(file_name: str, title: str, caption: str, painter: Callable[..., None], subject: Any) -> Picture:
@@ -95,7 +100,9 @@ def _walk(figure: Any, stretch: Stretch) -> None:
         below.plot(stretch.walking_s, stretch.walking, color=BLUE, linewidth=1, label="walking")
         for level in (stretch.gate.on, stretch.gate.off):
             below.axhline(level, color=BLUE, linestyle=":", linewidth=0.8)
-        below.legend(loc="center left", fontsize="small")
+        below.legend(
+            loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, fontsize="small", frameon=False, borderpad=0
+        )
     below.set(ylabel="probability", xlabel="s", ylim=(-0.03, 1.05))
     for begin_s, end_s in stretch.unlabelled_s:
         marks.axvspan(begin_s, end_s, color="#e4e4e4", linewidth=0)
@@ -115,14 +122,16 @@ def _errors(figure: Any, walks: Sets) -> None:
             left.hist(late_s, edges, weights=share, histtype="step", linewidth=1.5, label=label)
     left.axvline(0, color=GREY, linewidth=0.8)
     left.set(xlabel="published minus true, s", ylabel="% of the matched steps")
-    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize="small", frameon=False)
+    if left.patches:
+        left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize="small", frameon=False)
+    else:
+        left.text(0.5, 0.5, "no step found within 0.25 s of a true one", transform=left.transAxes, ha="center")
     every = sorted(chain(*walks.values()), key=lambda r: -abs(len(r.predicted_s) - len(r.true_s)))
     for rank, r in reversed(list(enumerate(every))):
         time_s, error = _count_error(r)
-        named = rank < NAMED_LINES and len(every) > 1
-        style = (
-            {"label": f"{r.dataset} {r.name}", "linewidth": 1.5} if named else {"color": "#c8c8c8", "linewidth": 0.8}
-        )
+        style: dict[str, Any] = {"color": "#c8c8c8", "linewidth": 0.8}
+        if rank < NAMED_LINES and len(every) > 1:
+            style = {"label": brief(f"{r.dataset} {r.name}", NAME_LENGTH), "linewidth": 1.5}
         right.step(time_s, error, where="post", **style)
     right.axhline(0, color=GREY, linewidth=0.8)
     right.set(xlabel="s from the start of the recording", ylabel="steps invented minus steps missed so far")
@@ -143,14 +152,17 @@ def _count_error(r: ScoredRecording) -> tuple[Times, Times]:
 def _recordings(figure: Any, walks: Sets) -> None:
     figure.set_size_inches(9, 1.2 + 0.9 * len(walks))
     axis = figure.subplots()
+    lowest = 100 * min(r.f1 or 0.0 for r in chain(*walks.values()))
     for place, recordings in enumerate(reversed(walks.values())):
         ranked = sorted(recordings, key=lambda r: (r.f1, r.name))
         f1 = 100 * np.array([r.f1 for r in ranked])
         # Dots of one set rise from the worst to the best, so that equal ones do not hide each other.
         height = place + (np.linspace(-0.3, 0.3, len(f1)) if len(f1) > 1 else np.zeros(1))
         axis.plot(f1, height, "o", markersize=4, color=BLUE, alpha=0.7, clip_on=False)
-        below = {"xytext": (-3, -5), "textcoords": "offset points", "va": "top"}
-        axis.annotate(ranked[0].name, (f1[0], height[0]), fontsize=7, **below)
+        # Towards the middle of the picture, whose left end is the worst recording of all.
+        side = "left" if f1[0] < (lowest + 100) / 2 else "right"
+        below = {"xytext": (-3, -5), "textcoords": "offset points", "va": "top", "ha": side}
+        axis.annotate(brief(ranked[0].name, NAME_LENGTH), (f1[0], height[0]), fontsize=7, **below)
         axis.plot([np.median(f1)] * 2, [place - 0.36, place + 0.36], color=ORANGE, linewidth=1.5)
         axis.annotate(
             f"{np.median(f1):.1f}", (np.median(f1), place + 0.37), ha="center", va="bottom", fontsize=7, color=ORANGE
@@ -185,17 +197,24 @@ def _activities(figure: Any, bars: list[tuple[str, dict[str, Any]]]) -> None:
 
 
 def _latency(figure: Any, walks: Sets) -> None:
-    figure.set_size_inches(8, 3.8)
-    axis = figure.subplots()
+    figure.set_size_inches(10, 3.8)
     found = [live_latency_s(r) for r in chain(*walks.values())]
     live_s, held_s = (np.concatenate([each[kind] for each in found]) for kind in (0, 1))
-    top_s = max(float(values.max()) for values in (live_s, held_s) if len(values))
-    edges = np.arange(min(0.0, float(live_s.min())), top_s + 2 * LATENCY_BIN_S, LATENCY_BIN_S)
-    axis.hist(live_s, edges, color=BLUE, label=f"{len(live_s)} live")
-    if len(held_s):
-        axis.hist(held_s, edges, color=ORANGE, alpha=0.7, label=f"{len(held_s)} back-filled")
+    axis, *others = figure.subplots(1, 2 if len(held_s) else 1, squeeze=False)[0]
+    axis.hist(live_s, _edges(live_s, LATENCY_BIN_S), color=BLUE)
     for percent, style in ((50, "-"), (99, "--")):
         value_s = float(np.percentile(live_s, percent))
-        axis.axvline(value_s, color="black", linestyle=style, linewidth=1, label=f"p{percent} live: {value_s:.2f} s")
-    axis.set(xlabel="published minus time stamp, s", ylabel="steps")
+        axis.axvline(value_s, color="black", linestyle=style, linewidth=1, label=f"p{percent}: {value_s:.2f} s")
+    axis.set(title=f"{len(live_s)} live", xlabel="published minus time stamp, s", ylabel="steps")
     axis.legend()
+    for other in others:
+        other.hist(held_s, _edges(held_s, HELD_BIN_S), color=ORANGE)
+        median_s = float(np.median(held_s))
+        other.axvline(median_s, color="black", linewidth=1, label=f"p50: {median_s:.2f} s")
+        other.set(title=f"{len(held_s)} back-filled, at the ends of walks", xlabel="published minus time stamp, s")
+        other.legend()
+
+
+def _edges(values: Times, bin_s: float) -> Times:
+    edges: Times = np.arange(min(0.0, float(values.min())), float(values.max()) + 2 * bin_s, bin_s)
+    return edges

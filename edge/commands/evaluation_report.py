@@ -11,7 +11,7 @@ import numpy as np
 
 from edge import __version__
 from edge.errors import UsageError
-from edge.evaluate import LEGEND, incomplete, tables
+from edge.evaluate import LEGEND, flattered, incomplete, tables
 from edge.imu.replay import ReplayImu
 from edge.pipeline import Pipeline, detect
 from edge.scoring import align
@@ -115,7 +115,7 @@ def render(found: Evaluation, pictures: list[Picture]) -> str:
     parts += [f"**{line}**" for line in incomplete(found.figures)]
     for title, grid in tables(found.figures):
         parts += [*([f"## {title}"] if title else []), _markdown(grid)]
-    parts.append(LEGEND)
+    parts += [LEGEND, *flattered(found.figures)]
     parts += ["## Worst recordings", _markdown(_worst(found))]
     for picture in pictures:
         parts += [f"## {picture.title}", f"![{picture.title}]({picture.file_name})", picture.caption]
@@ -126,6 +126,8 @@ def stretches(found: Evaluation, aligned: list[ScoredRecording]) -> list[Stretch
     """Return the recording of middling F1 around its middle, and the worst one where most goes wrong."""
     walks = sorted((r for r in aligned if r.f1 is not None), key=lambda r: (r.f1, r.name))
     chosen = [("typical", walks[len(walks) // 2]), ("worst", walks[0])] if walks else []
+    if len(walks) == 1:
+        chosen = [("the only one", walks[0])]
     cut = []
     for kind, scored in chosen:
         at_s = float(np.median(scored.true_s)) if kind == "typical" else _worst_instant_s(scored)

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from edge.classifier import Answer
     from edge.recording import Recording
-    from edge.types import StepEvent
+    from edge.types import StepEvent, Window
 
 MIN_SPEED, MAX_SPEED = 0.01, 1000.0  # as sensor.speed
 MAX_SPEED_BATCH_S = 5.0
@@ -80,10 +81,13 @@ class Replay:
     cpu_s: float = 0.0
     wall_s: float = 0.0
     steps: int = 0
+    likeliest: tuple[float, float] = (0.0, 0.0)
+    """How sure the model was of a step, and of a walk, at most; 0 of a walk where it does not say."""
 
     def events(self) -> Iterator[StepEvent]:
         """Yield every step, with times in seconds from the recording's start."""
-        pipeline = Pipeline(self.classifier, source_rate_hz=self.recording.sampling_rate_hz)
+        rate_hz = self.recording.sampling_rate_hz
+        pipeline = Pipeline(self.classifier, source_rate_hz=rate_hz, observe=self._hear)
         segment: int | None = None
         cpu_s, wall_s = time.process_time(), time.monotonic()
         with Progress(printable(self.path.name), self.recording.duration_s, enabled=self.progress) as progress:
@@ -93,13 +97,26 @@ class Replay:
                 if batch is not None:
                     self.gaps += segment is not None and batch.segment != segment
                     segment = batch.segment
-                    progress.advance(len(batch.time_s) / self.recording.sampling_rate_hz)
+                    progress.advance(len(batch.time_s) / rate_hz)
         self.cpu_s, self.wall_s = time.process_time() - cpu_s, time.monotonic() - wall_s
 
     def _source(self) -> ReplayImu:
         # Events do not depend on the batching; at full speed large batches spare most of the work around it.
         samples = None if self.speed is not None else round(MAX_SPEED_BATCH_S * self.recording.sampling_rate_hz)
         return ReplayImu(self.recording, speed=self.speed, batch_samples=samples)
+
+    def _hear(self, _: Window, answer: Answer) -> None:
+        step, walking = self.likeliest
+        self.likeliest = (max(step, float(answer.step.max())), max(walking, answer.walking or 0.0))
+
+    def why_none(self) -> str:
+        """Say what a recording without steps lacked, by the model."""
+        model, (step, walking) = self.classifier.manifest, self.likeliest
+        if step < model.threshold or model.gate is None:
+            return f"the model was never surer of a step than {step:.2f}; it counts from {model.threshold:g}"
+        if walking < model.gate.on:
+            return f"the model was never surer of a walk than {walking:.2f}; steps count from {model.gate.on:g}"
+        return f"no {max(1, model.gate.least)} steps in a row while the model was sure that somebody walks"
 
     def summary(self) -> dict[str, Any]:
         """Return the figures of the finished replay, as the contract names them."""
@@ -150,6 +167,8 @@ def _report_text(replay: Replay) -> None:
     print(f"{printable(replay.path)}: {len(times_s)} steps{labelled} in {seconds:.1f} s, {gaps}")
     used = f"{replay.cpu_s:.2f} s of CPU, {memory_mb:.0f} MB of memory"
     print(f"  {sparkline(times_s, seconds)}  steps over time; {used}")
+    if not times_s:
+        print(f"  {replay.why_none()}")
 
 
 def sparkline(times_s: list[float], seconds: float) -> str:

@@ -225,7 +225,7 @@ def test_evaluate_says_where_the_labels_of_a_csv_go(tmp_path: Path, capsys: pyte
 def test_a_report_that_cannot_be_made_says_which_option(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     assert main(["evaluate", str(folder / "b.npz"), "--report", "/proc/none"]) == 2
-    assert "--report /proc/none: cannot be made" in capsys.readouterr().err
+    assert "--report /proc/none: cannot be written" in capsys.readouterr().err
 
 
 def test_doctor_reads_what_the_service_reads(

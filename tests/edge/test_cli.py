@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edge.recording import Recording, save_csv, save_npz
@@ -91,6 +93,20 @@ def test_replay_for_people_says_how_many_steps(walk: Path) -> None:
     done = footfall("replay", walk)
     assert done.returncode == 0
     assert "steps (labelled:" in done.stdout
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.0, "surer of a step than"), (1.5, "surer of a walk than|no 4 steps")])
+def test_replay_of_no_steps_says_what_the_model_lacked(tmp_path: Path, seconds: float, said: str) -> None:
+    """A device at rest; then one that takes three steps, which are no walk."""
+    walk = simulate_walk(30.0, seed=4)
+    begun = int(np.searchsorted(walk.time_s, walk.steps[8] if walk.steps is not None else 0.0))
+    stirred = slice(begun, begun + int(seconds * walk.sampling_rate_hz))
+    imu = np.tile(walk.imu[:1], (len(walk.imu), 1))
+    imu[stirred] = walk.imu[stirred]
+    save_npz(tmp_path / "rest.npz", Recording("rest", walk.time_s, imu, walk.sampling_rate_hz))
+    done = footfall("replay", tmp_path / "rest.npz")
+    assert "0 steps" in done.stdout, done.stdout
+    assert re.search(said, done.stdout), done.stdout
 
 
 @pytest.mark.data

@@ -75,6 +75,26 @@ def test_a_report_on_rest_alone_has_no_walks(recordings: Path, tmp_path: Path) -
     assert "| zero | 1 |" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
+def test_people_of_the_training_set_are_said_to_flatter_and_the_offset_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    walk = simulate_walk(25.0, seed=5)
+    for known in ("awinda_hand", "mine"):
+        assert walk.steps is not None
+        late = replace(walk, dataset=known, subject="me", steps=walk.steps + (0.3 if known == "mine" else 0.0))
+        save_npz(tmp_path / f"{known}.npz", late)
+    offset_s = {}
+    for known in ("awinda_hand", "mine"):
+        assert main(["evaluate", str(tmp_path / f"{known}.npz")]) == 0
+        said = capsys.readouterr().out
+        assert ("The model has learned from awinda_hand" in said) == (known == "awinda_hand")
+        lines = [re.split(r"  +", line) for line in said.splitlines()]
+        heading = next(line for line in lines if "offset ms" in line)
+        row = next(line for line in lines[lines.index(heading) :] if line[0] == known)
+        offset_s[known] = float(row[heading.index("offset ms")]) / 1000
+    assert offset_s["mine"] - offset_s["awinda_hand"] == pytest.approx(0.3, abs=0.1)
+
+
 @needs_matplotlib
 def test_a_file_is_no_place_for_a_report(recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "taken").write_text("")
