@@ -152,7 +152,7 @@ def test_objections_stand_at_the_top() -> None:
 
 
 def test_a_file_that_was_not_scored_on_steps_is_not_called_more_than_it_is() -> None:
-    assert "**Accepted**: no proof objects" in text_of(proof_of())
+    assert "**Accepted**: every proof below holds" in text_of(proof_of())
     verdict = text_of(proof_of(steps=None)).splitlines()[2]
     assert verdict == "**Accepted** on its calibration windows; not scored on steps (give EVALUATE=…)."
 

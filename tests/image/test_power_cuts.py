@@ -44,7 +44,7 @@ def test_power_cuts_in_the_middle_of_writing_lose_nothing(
     chance = random.Random(7)  # noqa: S311  the same delays in every run
     totals = [0]
     for cut in range(POWER_CUTS):
-        received = run_until_cut(walker, subscriber, chance, network=cut % 2 == 0)
+        received = run_until_cut(walker, subscriber, chance, totals[-1], network=cut % 2 == 0)
         stored = walker.card.stored(tmp_path)
         print(
             f"\npower cut {cut + 1}: {stored.total} steps in all, {len(stored.waiting)} wait, {len(received)} "
@@ -64,13 +64,17 @@ def test_power_cuts_in_the_middle_of_writing_lose_nothing(
     check_books(subscriber, device, totals[-1])
 
 
-def run_until_cut(pi: Pi, subscriber: Subscriber, chance: random.Random, *, network: bool) -> set[tuple[str, int]]:
-    """Boot, let it count and write for a while, cut the power; return all steps received so far."""
-    before = len(subscriber.steps())
+def run_until_cut(
+    pi: Pi, subscriber: Subscriber, chance: random.Random, before: int, *, network: bool
+) -> set[tuple[str, int]]:
+    """Boot, let it count and write for a while, cut the power; return all steps received so far.
+
+    before: the lifetime total at the last cut; those that waited then come first.
+    """
     pi.power_on(network=network)
     pi.until_says("ready with")
     if network:
-        wait_until(lambda: len(subscriber.steps()) > before + 20, timeout_s=PATIENCE_S, what="20 more steps")
+        wait_until(lambda: len(set(subscriber.steps())) > before + 20, timeout_s=PATIENCE_S, what="20 new steps")
     else:
         time.sleep(30.0)  # at eight times the speed of a walk, or as fast as the emulation can
     time.sleep(chance.uniform(0.0, 5.0))
