@@ -22,6 +22,7 @@ from edge.__main__ import set_up_output
 from edge.errors import FootfallError, UsageError
 from emulator import EmulatorError, children
 from emulator.namespace import prepare
+from emulator.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,7 +152,7 @@ class Demo:
         self.sensor, self.part = sensor, CHIPS[sensor]
         self.stop = threading.Event()
         self.received = Received(self.stop)
-        self.port = _free_port()
+        self.port = free_port()
         self.outbox_path = directory / "outbox.db"
 
     def run(self) -> int:
@@ -321,12 +322,6 @@ def _step_line(step: dict[str, Any], count: int) -> str:
 
 def _steps(count: int) -> str:
     return f"{count} step" if count == 1 else f"{count} steps"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _listens(port: int) -> bool:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator import EmulatorError, children
+from emulator.ports import free_port
 
 if TYPE_CHECKING:
     import subprocess
@@ -108,7 +109,7 @@ class Run:
     def __init__(self, directory: Path, walk: Path, speed: float, kind: str) -> None:
         directory.mkdir()
         self.directory, self.walk, self.speed, self.kind = directory, walk, speed, kind
-        self.port = _free_port()
+        self.port = free_port()
         self.arrived: dict[str, float] = {}
         self._subscribed = threading.Event()
         self._floor_ms: list[float] = []
@@ -259,12 +260,6 @@ def run_daemon(config_path: Path, notes_path: Path) -> int:
     }
     notes_path.write_text(json.dumps(notes), encoding="utf-8")
     return status
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _listens(port: int) -> bool:

@@ -167,13 +167,6 @@ def wait_for(condition: Callable[[], object], what: str, *, timeout_s: float = 3
     return time.monotonic() - began_s
 
 
-def free_port() -> int:
-    """Return a TCP port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def start_broker(directory: Path, port: int) -> subprocess.Popen[str]:
     """Start a private Mosquitto; EmulatorError if it does not listen soon."""
     program = children.find_program("mosquitto", "mosquitto")

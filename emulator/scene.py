@@ -16,7 +16,8 @@ from emulator.bus import EmulatedBus
 from emulator.fuse import FuseI2c
 from emulator.gait import simulate_walk
 from emulator.mpu6050 import MPU_6500, Mpu6050
-from emulator.rig import DaemonProcess, Ear, epoch_s, free_port, start_broker, wait_for
+from emulator.ports import free_port
+from emulator.rig import DaemonProcess, Ear, epoch_s, start_broker, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from edge.errors import FootfallError
 from emulator import EmulatorError, children
 from emulator.namespace import prepare
-from emulator.rig import DaemonProcess, Ear, Usage, free_port, start_broker, usage, wait_for
+from emulator.ports import free_port
+from emulator.rig import DaemonProcess, Ear, Usage, start_broker, usage, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

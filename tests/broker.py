@@ -14,19 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as paho
 
+from emulator.ports import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/sbin")
 _PATIENCE_S = 10.0
-
-
-def free_port() -> int:
-    """Return a TCP port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], Any], *, timeout_s: float = _PATIENCE_S, what: str = "") -> None:

@@ -13,7 +13,8 @@ import pytest
 from edge import config
 from edge.mqtt import CALM_S, Backoff, Link
 from edge.mqtt_connect import Will
-from tests.broker import Broker, Subscriber, free_port, wait_until
+from emulator.ports import free_port
+from tests.broker import Broker, Subscriber, wait_until
 from tests.edge.device import MuteBroker, named, warnings
 
 if TYPE_CHECKING:

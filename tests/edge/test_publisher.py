@@ -27,7 +27,8 @@ from edge.mqtt import Backoff
 from edge.mqtt_connect import read_password
 from edge.outbox import Outbox
 from edge.settings import Mqtt, Tls
-from tests.broker import Broker, Subscriber, free_port, wait_until
+from emulator.ports import free_port
+from tests.broker import Broker, Subscriber, wait_until
 from tests.edge.device import STEP, MuteBroker, named, warnings
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ import pytest
 
 from edge.recording import save_npz
 from emulator.gait import simulate_walk
-from tests.broker import Subscriber, free_port, wait_until
+from emulator.ports import free_port
+from tests.broker import Subscriber, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.broker import free_port
+from emulator.ports import free_port
 
 VERSIONS = Path("/usr/lib/postgresql")
 USER = "postgres"

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.broker import free_port
+from emulator.ports import free_port
 
 BIN = Path("/usr/lib/rabbitmq/bin")
 NODES = 3

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from edge.__main__ import main
+from emulator.ports import free_port
 from fleet.light_mqtt import RefusedError, dial
 from fleet.simulate import Load, simulate
 from fleet.simulated_device import Settings
-from tests.broker import Broker, Subscriber, free_port, wait_until
+from tests.broker import Broker, Subscriber, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

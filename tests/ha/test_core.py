@@ -16,7 +16,8 @@ import pytest
 from edge import config, home_assistant
 from edge.payloads import DeviceInfo
 from emulator import children
-from tests.broker import Broker, free_port, wait_until
+from emulator.ports import free_port
+from tests.broker import Broker, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

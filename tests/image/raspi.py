@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from emulator import children
-from tests.broker import free_port, wait_until
+from emulator.ports import free_port
+from tests.broker import wait_until
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:

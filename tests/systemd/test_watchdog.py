@@ -18,7 +18,8 @@ from emulator.fuse import FuseI2c
 from emulator.gait import simulate_walk
 from emulator.mpu6050 import Mpu6050
 from emulator.namespace import unavailable
-from tests.broker import free_port, wait_until
+from emulator.ports import free_port
+from tests.broker import wait_until
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:

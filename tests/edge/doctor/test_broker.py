@@ -14,7 +14,8 @@ import pytest
 from edge import config
 from edge.doctor import broker as doctor
 from edge.doctor.finding import Context
-from tests.broker import MOSQUITTO, Broker, Subscriber, free_port, wait_until
+from emulator.ports import free_port
+from tests.broker import MOSQUITTO, Broker, Subscriber, wait_until
 from tests.edge.device import MuteBroker
 from tests.edge.doctor.clinic import visit
 
