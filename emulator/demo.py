@@ -307,6 +307,8 @@ class Demo:
         elif self.recording.steps is not None and self.recording.steps_known == "all" and len(self.recording.steps):
             true = len(self.recording.steps)
             print(f"\ncounted {detected} of {_steps(true)}: {100 * (detected - true) / true:+.1f} %")
+            if not detected:
+                print("a walk counts when it is sure, with all its steps from the first: play more of it (SECONDS=20)")
         else:
             print(f"\ncounted {_steps(detected)}")
 
