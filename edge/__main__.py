@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_doctor_and_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     doctor = commands.add_parser("doctor", help="why does it not work? bus, sensor, model, broker, clock, disk")
-    _add_config(doctor)
+    _add_config(doctor, "/etc/footfall/config.yaml if it is there")
     doctor.add_argument("--json", action="store_true", help="one JSON object per finding")
     doctor.add_argument(
         "--seconds", type=_seconds, default=10.0, metavar="N", help="how long to watch the sensor (default 10, 0: not)"
@@ -151,15 +151,26 @@ def _seed(text: str) -> int:
 
 
 def _add_fleet(fleet: argparse.ArgumentParser) -> None:
-    fleet.add_argument("--devices", type=int, default=100, metavar="N")
-    fleet.add_argument("--seconds", type=float, default=60.0, metavar="S", help="then what waits is delivered")
-    fleet.add_argument("--broker", action="append", metavar="HOST:PORT", default=None, help="again for each node")
-    fleet.add_argument("--period-s", type=float, default=10.0, metavar="S", help="between two batches of a device")
+    fleet.add_argument("--devices", type=int, default=100, metavar="N", help="default 100")
     fleet.add_argument(
-        "--connect-within-s", type=float, default=20.0, metavar="S", help="devices connect within so long"
+        "--seconds", type=float, default=60.0, metavar="S", help="default 60; then what waits is delivered"
     )
-    fleet.add_argument("--outages-per-h", type=float, default=0.0, metavar="X", help="of each device's network")
-    fleet.add_argument("--base-topic", default="footfall", metavar="TOPIC")
+    fleet.add_argument(
+        "--broker", action="append", metavar="HOST:PORT", help="again for each node (default localhost:1883)"
+    )
+    fleet.add_argument(
+        "--period-s", type=float, default=10.0, metavar="S", help="between two batches of a device (default 10)"
+    )
+    fleet.add_argument(
+        "--connect-within-s",
+        type=float,
+        metavar="S",
+        help="within which devices connect (20, or a quarter of --seconds)",
+    )
+    fleet.add_argument(
+        "--outages-per-h", type=float, default=0.0, metavar="X", help="of each device's network (default 0)"
+    )
+    fleet.add_argument("--base-topic", default="footfall", metavar="TOPIC", help="default footfall")
     fleet.add_argument("--username", metavar="NAME")
     fleet.add_argument("--password-file", type=Path, metavar="F")
     fleet.add_argument("--ca-file", type=Path, metavar="F", help="TLS with this CA")
@@ -168,8 +179,8 @@ def _add_fleet(fleet: argparse.ArgumentParser) -> None:
     fleet.add_argument("--json", action="store_true", help="the figures for programs")
 
 
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, metavar="F", help="config file (default: every key at its default)")
+def _add_config(parser: argparse.ArgumentParser, default: str = "every key at its default") -> None:
+    parser.add_argument("--config", type=Path, metavar="F", help=f"config file (default: {default})")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

@@ -153,6 +153,11 @@ def is_harmless(topic: str, base_topic: str) -> bool:
         return False
     if topic == base_topic or topic.startswith(f"{base_topic}/"):
         return topic.startswith(f"{base_topic}/reply/")
+    # Beside our own base topic lie those of other devices.
+    beside = base_topic.split("/")[:-1]
+    inside, rest = levels[: len(beside)], levels[len(beside) :]
+    if beside and inside == beside and not (rest and rest[0].casefold() in _REPLY_LEVELS):
+        return False
     names = {level.casefold() for level in levels}
     return bool(names & _REPLY_LEVELS) and not names & _COMMAND_LEVELS
 

@@ -79,6 +79,7 @@ class Publisher:
         self._next_state_s = self._next_health_s = self._status_from_s = self._health_sent_s = _NEVER
         self._sent: dict[str, object] = {}
         self._total_is_under_way = self._steps_refused = False
+        self._sent_quality: Quality | None = None
 
     @property
     def connected(self) -> bool:
@@ -134,7 +135,10 @@ class Publisher:
         while self._channel is not None and self._steps.is_busy(outbox) and time.monotonic() < deadline_s:
             self._channel.session.wait(_CLOSE_POLL_S)
             self.drain(outbox, flush=True)
+        self._next_state_s = _NEVER  # the last state is retained for as long as we are away
         channel, said = self._channel, False
+        if channel is not None and channel.session is self._link.session:
+            self._send_status(outbox)
         while channel is not None and channel.session is self._link.session:
             said = said or self._publish("availability", OFFLINE, retain=True)
             if (said and channel.in_flight == 0) or time.monotonic() >= deadline_s:
@@ -148,7 +152,7 @@ class Publisher:
     def _begin(self) -> None:
         """Forget the old connection: nothing is in flight, nothing was offered, every retained topic is due."""
         self._sent = {}
-        self._total_is_under_way = False
+        self._total_is_under_way, self._sent_quality = False, None
         session = self._link.session
         self._channel = None if session is None else Channel(session, self._clock)
         if self._channel is None:
@@ -217,10 +221,12 @@ class Publisher:
         self._next_health_s = _NEVER
 
     def _send_status(self, outbox: Outbox) -> None:
-        if not self._total_is_under_way:
+        # A total goes out with the batch that it counts in, not with each of the batch's steps.
+        counts = not self._steps.waits_for_batch(outbox)
+        if counts and not self._total_is_under_way:
             self._retain("steps", outbox.total, payloads.steps(outbox.total))
         now_s = self._clock()
-        if now_s >= self._next_state_s:
+        if now_s >= self._next_state_s and (counts or self.quality != self._sent_quality):
             self._send_state(outbox, now_s)
         if now_s >= self._next_health_s:
             self._send_health(outbox, now_s)
@@ -241,6 +247,7 @@ class Publisher:
         if state == self._sent.get("state"):
             return
         if self._retain("state", state, payloads.state(state, round(wall_s * 1000.0))):
+            self._sent_quality = state.quality
             self._next_state_s = now_s + _STATE_EVERY_S
 
     def _cadence_spm(self, outbox: Outbox, wall_s: float) -> float | None:

@@ -64,6 +64,10 @@ class StepSender:
         waits = outbox.total > self._offered and self._clock() >= self._send_from_s
         return self._in_flight > 0 or waits
 
+    def waits_for_batch(self, outbox: Outbox) -> bool:
+        """Whether steps wait for the batch that they will be sent in."""
+        return self._batch_s > 0 and outbox.total > self._offered
+
     def remove(self, outbox: Outbox) -> None:
         """Remove what the broker has taken; a disk that is full for now must not stop the pipeline."""
         if not self._taken or self._clock() < self._remove_from_s:

@@ -51,7 +51,8 @@ def findings(arguments: Namespace) -> Generator[Finding, None, None]:
         yield from runner.run([Check("machine", basics.machine, basics.LIMIT_S)], Context(Config()))
         return
     context = Context(configuration.load(arguments.config, os.environ), measure_s=arguments.seconds)
-    none = f"no config file ({SERVICE_CONFIG} neither): every key at its default; --config names one"
+    unread = "; config.yaml here is not read by itself" if Path("config.yaml").is_file() else ""
+    none = f"no config file ({SERVICE_CONFIG} neither): every key at its default; --config names one{unread}"
     named = f"{arguments.config} is valid" if arguments.config else none
     yield ok("config", named)
     if sys.stderr.isatty() and arguments.seconds > 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import ssl
 import sys
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,13 @@ from edge.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Sequence
     from pathlib import Path
 
 MAX_DEVICES = 60_000
 DEFAULT_PORT = 1883
+CONNECT_WITHIN_S = 20.0
+TCP_TIMEOUT_S = 5.0
 
 
 def command(arguments: Namespace) -> int:
@@ -25,9 +29,12 @@ def command(arguments: Namespace) -> int:
         from fleet.simulated_device import Settings  # noqa: PLC0415
     except ImportError as error:
         raise UsageError("simulate-fleet is not part of the device's package: run it from a checkout") from error
+    if arguments.connect_within_s is None:
+        arguments.connect_within_s = min(CONNECT_WITHIN_S, arguments.seconds / 4)
     _check(arguments)
+    hosts = [_address(text) for text in arguments.broker or ["localhost"]]
     settings = Settings(
-        hosts=[_address(text) for text in arguments.broker or ["localhost"]],
+        hosts=hosts,
         base_topic=arguments.base_topic,
         period_s=arguments.period_s,
         connect_within_s=arguments.connect_within_s,
@@ -36,6 +43,7 @@ def command(arguments: Namespace) -> int:
         password=_password(arguments.password_file),
         tls=_tls(arguments.ca_file),
     )
+    _reach(hosts)
     figures = simulate(Load(arguments.devices, arguments.seconds, arguments.seed), settings, arguments.truth)
     print(json.dumps(figures) if arguments.json else table(figures))
     if not figures["connections"]:
@@ -73,6 +81,19 @@ def _address(text: str) -> tuple[str, int]:
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise UsageError(f"--broker is {text!r}; allowed: HOST or HOST:PORT")
     return host, int(port)
+
+
+def _reach(hosts: Sequence[tuple[str, int]]) -> None:
+    """Raise UsageError unless one of them listens: a minute of trying would tell no more."""
+    reasons = []
+    for host, port in hosts:
+        try:
+            socket.create_connection((host, port), TCP_TIMEOUT_S).close()
+        except OSError as error:
+            reasons.append(f"{host}:{port} ({error.strerror or error})")
+        else:
+            return
+    raise UsageError(f"no broker can be reached at {', '.join(reasons)}; name one with --broker HOST:PORT")
 
 
 def _password(path: Path | None) -> str | None:

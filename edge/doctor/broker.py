@@ -8,17 +8,18 @@ the device allows it; no consumer waits for that verb, and nothing stays on the 
 from __future__ import annotations
 
 import json
+import os
 import socket
 import ssl
 import stat
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.doctor.finding import Finding, fail, ok, warn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
     from edge.doctor.finding import Context
     from edge.mqtt_connect import Address
@@ -32,6 +33,8 @@ PUBACK_TIMEOUT_S = 10.0
 EXPIRES_SOON_S = 14 * 86400.0
 NOT_AUTHORIZED = 135
 NO_TLS_ADVICE = "check mqtt.port: brokers speak TLS on 8883 as a rule; without TLS, set mqtt.tls.ca_file to null"
+CREDENTIAL = Path("/etc/credstore/footfall.mqtt-password")
+"""Where systemd finds the password that it hands to the service (systemd/footfall.service)."""
 LOOPBACK = ("localhost", "127.", "::1")
 
 
@@ -74,12 +77,20 @@ def _password(settings: Mqtt, context: Context) -> Iterator[Finding]:
             f"the password goes to {settings.host} in the clear",
             "use the broker's TLS port: set mqtt.port to 8883 and mqtt.tls.ca_file to its CA certificate",
         )
-    if settings.username is not None and path is None and "CREDENTIALS_DIRECTORY" not in context.environ:
+    if settings.username is not None and path is None and "CREDENTIALS_DIRECTORY" not in _environ(context):
         yield warn(
             AREA,
             f"mqtt.username is {settings.username!r} but there is no password here",
-            "set mqtt.password_file; a systemd credential is seen by the service only, not by this check",
+            f"put it into {CREDENTIAL}, which root alone can read (sudo footfall doctor), or set mqtt.password_file",
         )
+
+
+def _environ(context: Context) -> Mapping[str, str]:
+    """Return the environment as the service has it: systemd hands it the password from the credential store."""
+    credential = context.root / CREDENTIAL.relative_to("/")
+    if "CREDENTIALS_DIRECTORY" in context.environ or not os.access(credential, os.R_OK):
+        return context.environ
+    return {**context.environ, "CREDENTIALS_DIRECTORY": str(credential.parent)}
 
 
 def _readable_by_others(path: Path) -> Iterator[Finding]:
@@ -151,7 +162,7 @@ def _session(address: Address, context: Context) -> Iterator[Finding]:
     settings = context.config.mqtt
     client_id = f"footfall-{context.config.device.id}-doctor"
     try:
-        session = open_session(settings, address, client_id, None, context.environ)
+        session = open_session(settings, address, client_id, None, _environ(context))
     except RefusedError as refusal:
         reason, advice = _split(str(refusal))
         yield fail(AREA, f"{address}: {reason}", advice)

@@ -52,6 +52,29 @@ def test_only_what_waited_longer_than_its_batch_made_it_is_late(
     assert [(one.json()["seq0"], one.json()["late"]) for one in subscriber.on("batch")] == [(1, True), (2, False)]
 
 
+def test_total_and_state_go_out_with_the_batch_that_they_count_in(
+    broker: Broker, subscriber: Subscriber, devices: Callable[..., Device]
+) -> None:
+    offset_s = [0.0]
+    device = devices(broker.port, MQTT__BATCH_S="60", clock=lambda: time.monotonic() + offset_s[0])
+    device.connect()
+    device.drain_until(device.idle, "all acknowledged")
+    for _ in range(3):
+        for _ in range(5):
+            offset_s[0] += 6.0  # longer than the pause between two states
+            device.walk(1)
+        device.publisher.quality = "degraded"
+        offset_s[0] += 31.0
+        device.deliver()
+        device.drain_until(device.idle, "all acknowledged")
+        device.publisher.drain(device.outbox)
+        device.drain_until(device.idle, "the total, too")
+    wait_until(lambda: subscriber.on("steps")[-1:] and subscriber.on("steps")[-1].payload == b"15")
+    assert [int(one.payload) for one in subscriber.on("steps")] == [0, 5, 10, 15]
+    states = [(one.json()["total"], one.json()["quality"]) for one in subscriber.on("state")]
+    assert states == [(0, "ok"), (5, "degraded"), (10, "degraded"), (15, "degraded")]
+
+
 def test_a_clean_stop_sends_what_waits_for_its_batch(
     broker: Broker, subscriber: Subscriber, devices: Callable[..., Device]
 ) -> None:

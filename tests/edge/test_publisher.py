@@ -135,6 +135,7 @@ def test_a_clean_stop_says_offline_after_the_last_step(
     device.publisher.close(device.outbox)
     assert device.outbox.depth == 0
     wait_until(lambda: subscriber.on("availability")[-1].payload == b"offline")
+    assert subscriber.on("state")[-1].json()["total"] == int(subscriber.on("steps")[-1].payload) == device.outbox.total
     assert subscriber.steps() == named(device.outbox.boot_id, 20)
     assert len([one for one in subscriber.on("availability") if one.payload == b"offline"]) == 1
 

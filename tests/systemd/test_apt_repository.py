@@ -122,6 +122,7 @@ def test_the_example_s_settings_are_valid_on_every_device(tmp_path: Path) -> Non
     common: dict[str, Any] = footfall["vars"]["footfall_common"]
     assert common["mqtt"]["tls"].pop("ca_file") == "/etc/footfall/ca.crt", "which the playbook writes"
     for name, host in footfall["hosts"].items():
-        (tmp_path / "config.yaml").write_text(yaml.safe_dump(common | host["footfall_device"]), encoding="utf-8")
+        settings = yaml.safe_dump(common | host.get("footfall_device", {})).replace("{{ inventory_hostname }}", name)
+        (tmp_path / "config.yaml").write_text(settings, encoding="utf-8")
         config = load(tmp_path / "config.yaml", {})
-        assert (config.device.id, config.mqtt.host) == (name, "broker.example.org")
+        assert (config.device.id, config.mqtt.username, config.mqtt.host) == (name, name, "broker.example.org")

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +22,6 @@ from tests.edge.doctor.clinic import visit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from edge.doctor.finding import Finding
 
@@ -102,11 +102,11 @@ def with_tls(keys: Keys, name: str) -> tuple[str, ...]:
     return "allow_anonymous true", f"certfile {keys.file(f'{name}.pem')}", f"keyfile {keys.file(f'{name}.key')}"
 
 
-def examined(port: int, **settings: str | None) -> list[Finding]:
+def examined(port: int, root: Path = Path("/nowhere"), **settings: str | None) -> list[Finding]:
     """Run the broker check alone; settings: further mqtt keys, `__` between levels."""
     given = {"HOST": "127.0.0.1", "PORT": str(port), **{key: value for key, value in settings.items() if value}}
     environ = {f"FOOTFALL__MQTT__{key}": value for key, value in given.items()} | {"FOOTFALL__DEVICE__ID": "t1"}
-    return list(doctor.check(Context(config.load(None, environ), environ={})))
+    return list(doctor.check(Context(config.load(None, environ), environ={}, root=root)))
 
 
 def failure(findings: list[Finding]) -> Finding:
@@ -185,6 +185,19 @@ def test_the_right_password(serve: Callable[..., Broker], passwords: tuple[str, 
     found = examined(serve(*passwords).port, USERNAME="walker", PASSWORD_FILE=password(tmp_path, "right"))
     assert [one.level for one in found] == ["ok", "ok"]
     assert "connected as 'walker'" in found[0].text
+
+
+def test_the_service_s_password_is_found_where_systemd_finds_it(
+    serve: Callable[..., Broker], passwords: tuple[str, ...], tmp_path: Path
+) -> None:
+    port = serve(*passwords).port
+    missing = examined(port, root=tmp_path, USERNAME="walker")
+    assert "/etc/credstore/footfall.mqtt-password" in missing[0].advice
+    assert missing[-1].level == "fail"
+    credential = tmp_path / "etc" / "credstore" / "footfall.mqtt-password"
+    credential.parent.mkdir(parents=True)
+    credential.write_text("right\n", encoding="utf-8")
+    assert [one.level for one in examined(port, root=tmp_path, USERNAME="walker")] == ["ok", "ok"]
 
 
 def test_a_wrong_password(serve: Callable[..., Broker], passwords: tuple[str, ...], tmp_path: Path) -> None:
