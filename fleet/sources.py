@@ -6,6 +6,7 @@ or to another one.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 PREFETCH = 2000
 """Messages that a broker may hand out before one is acknowledged."""
 QUEUE = "footfall-steps"
+CLOSE_S = 5.0
 GATHER_S = 0.3
 """How long a block is gathered: a transaction for a single step would waste the database's time."""
 
@@ -99,8 +101,14 @@ class AmqpSource:
             raise ConnectionError(str(error) or type(error).__name__) from error
 
     def close(self) -> None:
-        """Release the connection."""
+        """Release the connection, without waiting long for a broker that is busy with thousands of others."""
         if self._connection.is_open:
+            polite = threading.Thread(target=self._say_goodbye, daemon=True)
+            polite.start()
+            polite.join(CLOSE_S)
+
+    def _say_goodbye(self) -> None:
+        with contextlib.suppress(*self._errors):
             self._connection.close()
 
     def _on_message(self, _channel: Any, method: Any, _properties: Any, body: bytes) -> None:
