@@ -184,7 +184,7 @@ def _from_file(path: Path, problems: list[Problem]) -> Iterator[tuple[str, _Give
 
 def _leaves(tree: object, prefix: str, directory: Path, problems: list[Problem]) -> Iterator[tuple[str, _Given]]:
     """Walk the sections of a YAML tree down to the keys; an empty section is one where nothing is changed."""
-    if tree is None:
+    if tree is None or tree is strict_yaml.REFUSED:
         return
     if not isinstance(tree, dict):
         problems.append(
@@ -197,7 +197,8 @@ def _leaves(tree: object, prefix: str, directory: Path, problems: list[Problem])
             below = f"{path.rpartition('.')[0].replace('.', ': ')}:"
             problems.append(Problem(path, "a name with a dot", "", f"write {path.rpartition('.')[2]} below {below}"))
         elif path in _keys():
-            yield path, _Given(value, path, directory)
+            if value is not strict_yaml.REFUSED:
+                yield path, _Given(value, path, directory)
         elif names_below(f"{path}.", _keys()):
             yield from _leaves(value, f"{path}.", directory, problems)
         else:

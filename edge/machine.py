@@ -46,4 +46,7 @@ def unreadable(path: Path) -> str | None:
             path.open("rb").close()
     except OSError as error:
         return error.strerror
-    return "it is a directory" if stat.S_ISDIR(mode) else None
+    if stat.S_ISDIR(mode):
+        return "it is a directory"
+    # A pipe without a writer would be read for ever, and of some devices there is no end.
+    return None if stat.S_ISREG(mode) else "it is no regular file"

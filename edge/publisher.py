@@ -77,6 +77,7 @@ class Publisher:
         self._recent = Recent()
         self._channel: Channel | None = None
         self._next_state_s = self._next_health_s = self._status_from_s = self._health_sent_s = _NEVER
+        self._hurried_s, self._hurry_pause_s, self._is_hurried = _NEVER, _STATE_EVERY_S, False
         self._sent: dict[str, object] = {}
         self._total_is_under_way = self._steps_refused = False
         self._sent_quality: Quality | None = None
@@ -103,8 +104,15 @@ class Publisher:
             self._recent.keep(batch)
 
     def hurry_health(self) -> None:
-        """Send the next health report soon, because something worth knowing has happened; still at most one per 5 s."""
-        self._next_health_s = min(self._next_health_s, self._health_sent_s + _STATE_EVERY_S)
+        """Send the next health report soon, because something worth knowing has happened; still at most one per 5 s.
+
+        What happens again and again is hurried less and less, down to the ordinary pace.
+        """
+        now_s = self._clock()
+        if now_s - self._hurried_s > 2.0 * self._health_every_s:
+            self._hurry_pause_s = _STATE_EVERY_S
+        self._hurried_s, self._is_hurried = now_s, True
+        self._next_health_s = min(self._next_health_s, self._health_sent_s + self._hurry_pause_s)
 
     def drain(self, outbox: Outbox, *, flush: bool = False) -> None:
         """Remove what was acknowledged, send what waits as far as the window allows, keep the status up to date.
@@ -271,6 +279,9 @@ class Publisher:
         }
         if self._publish("health", payloads.health(report), retain=True):
             self._health_sent_s, self._next_health_s = now_s, now_s + self._health_every_s
+            if self._is_hurried:
+                self._is_hurried = False
+                self._hurry_pause_s = min(2.0 * self._hurry_pause_s, max(_STATE_EVERY_S, self._health_every_s))
             # Once more: where brokers share their state, an old connection's will may come after our `online`.
             self._publish("availability", ONLINE, retain=True)
 

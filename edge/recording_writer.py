@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 PART = ".part"
+MAX_NAME_BYTES = 200
+"""File systems take 255, and the unfinished file has a longer name than the finished one."""
 
 
 class RecordingWriter:
@@ -39,6 +41,10 @@ class RecordingWriter:
     def __init__(self, out: Path, metadata: Mapping[str, str], *, force: bool = False) -> None:
         self.out = out
         self.samples = 0
+        self.last_s = 0.0
+        """Time of the last sample that is on the disk, s from the first."""
+        self.npz_problem = ""
+        """Why there is no .npz, where one was asked for."""
         self._force = force
         self._metadata = dict(metadata)
         check_target(out, force=force)
@@ -66,13 +72,16 @@ class RecordingWriter:
         np.savetxt(text, np.column_stack([time_s, imu]), fmt=recording_csv.ROW_FORMAT)
         self._write(text.getvalue())
         self.samples += len(time_s)
+        self.last_s = float(time_s[-1])
 
     def finish(self, notes: Mapping[str, str], *, sampling_rate_hz: float, has_gaps: bool) -> Path:
         """Give the recording its name and return that; notes: metadata known only now, kept by .npz alone."""
         self._sync()
         if not self.out.name.endswith(".npz"):
             return self._rename(self._part, self.out)
-        if not has_gaps and self._convert(notes, sampling_rate_hz):
+        if has_gaps:
+            self.npz_problem = "an .npz keeps no gaps"
+        elif self._convert(notes, sampling_rate_hz):
             self._part.unlink()
             return self.out
         return self._rename(self._part, self.fallback())
@@ -126,7 +135,8 @@ class RecordingWriter:
             save_npz(new, recording)
             with new.open("rb") as file:
                 os.fsync(file.fileno())
-        except OSError:
+        except OSError as error:
+            self.npz_problem = f"it could not be written ({error.strerror or error})"
             new.unlink(missing_ok=True)
             return False
         self._rename(new, self.out)
@@ -153,6 +163,8 @@ def check_target(out: Path, *, force: bool) -> None:
     """Raise UsageError unless a recording can be written to that name."""
     if not out.name.endswith(SUFFIXES) or out.name.endswith(".steps.csv"):
         raise UsageError(f"{out}: give OUT a name that ends in {', '.join(SUFFIXES)} (and not in .steps.csv)")
+    if len(os.fsencode(out.name)) > MAX_NAME_BYTES:
+        raise UsageError(f"OUT has a name of {len(os.fsencode(out.name))} bytes; allowed: {MAX_NAME_BYTES}")
     if out.is_dir():
         raise UsageError(f"{out}: is a directory; give OUT the name of a file")
     if not out.absolute().parent.is_dir():

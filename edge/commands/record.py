@@ -22,6 +22,7 @@ from edge.imu.bus import bus_path
 from edge.progress import Progress
 from edge.recording_checks import MIN_SAMPLES
 from edge.recording_writer import RecordingWriter, check_target
+from edge.rules import printable
 from edge.types import BatchFlag
 
 if TYPE_CHECKING:
@@ -201,12 +202,12 @@ def _joined(waiting: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarra
 def _tell(
     path: object, writer: RecordingWriter, take: Take, imu: Imu, *, rate_hz: float, seconds: float, problem: str
 ) -> int:
-    length_s = take.last_s + 1.0 / imu.sampling_rate_hz
-    print(f"{path}: {writer.samples} samples in {length_s:.1f} s from {imu.name} at {rate_hz:g} Hz")
+    length_s = writer.last_s + 1.0 / imu.sampling_rate_hz
+    print(f"{printable(path)}: {writer.samples} samples in {length_s:.1f} s from {imu.name} at {rate_hz:g} Hz")
     for begin_s, end_s in take.gaps:
         print(f"  gap from {begin_s:.2f} to {end_s:.2f} s: about {round((end_s - begin_s) * rate_hz) - 1} samples lost")
     if path != writer.out:
-        print(f"  not {writer.out.name}, because an .npz keeps no gaps; replay takes either")
+        print(f"  not {printable(writer.out.name)}, because {writer.npz_problem}; replay takes either")
     if problem:
         print(f"footfall record: {problem}", file=sys.stderr)
         return EXIT_FAILED

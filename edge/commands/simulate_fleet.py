@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import ssl
 import sys
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
 MAX_DEVICES = 60_000
 DEFAULT_PORT = 1883
+MAX_TOPIC_CHARACTERS = 200
 CONNECT_WITHIN_S = 20.0
 TCP_TIMEOUT_S = 5.0
+_BROKER = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:\[\]]+))(?::(?P<port>\d{1,5}))?")
 
 
 def command(arguments: Namespace) -> int:
@@ -33,6 +36,7 @@ def command(arguments: Namespace) -> int:
         arguments.connect_within_s = min(CONNECT_WITHIN_S, arguments.seconds / 4)
     _check(arguments)
     hosts = [_address(text) for text in arguments.broker or ["localhost"]]
+    _check_truth(arguments.truth)
     settings = Settings(
         hosts=hosts,
         base_topic=arguments.base_topic,
@@ -72,15 +76,29 @@ def _check(arguments: Namespace) -> None:
         if not low <= value <= high:
             raise UsageError(f"{name} is {value:g}; allowed: {low:g} to {high:g}")
     topic = arguments.base_topic
-    if not topic or not topic.isprintable() or set("+#") & set(topic) or topic.startswith(("/", "$")):
-        raise UsageError(f"--base-topic is {topic[:60]!r}; allowed: a topic without + and #, such as footfall")
+    odd = not topic.isprintable() or set("+#") & set(topic) or topic.startswith(("/", "$"))
+    if odd or not 0 < len(topic) <= MAX_TOPIC_CHARACTERS:
+        raise UsageError(
+            f"--base-topic is {topic[:60]!r}; allowed: at most {MAX_TOPIC_CHARACTERS} characters without + and #, "
+            "such as footfall"
+        )
 
 
 def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":") if ":" in text else (text, "", str(DEFAULT_PORT))
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise UsageError(f"--broker is {text!r}; allowed: HOST or HOST:PORT")
-    return host, int(port)
+    match = _BROKER.fullmatch(text)
+    if match is None or not 0 < int(match["port"] or DEFAULT_PORT) < 65536:
+        raise UsageError(f"--broker is {text!r}; allowed: HOST or HOST:PORT, an IPv6 address as [::1]:1883")
+    return match["ipv6"] or match["host"], int(match["port"] or DEFAULT_PORT)
+
+
+def _check_truth(path: Path | None) -> None:
+    """Raise UsageError if the file could not be written: minutes later the figures would be lost with it."""
+    if path is None:
+        return
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise UsageError(f"--truth {path} cannot be written: {error.strerror}") from error
 
 
 def _reach(hosts: Sequence[tuple[str, int]]) -> None:

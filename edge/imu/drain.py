@@ -6,7 +6,8 @@ I2C carries no checksum, so a read is believed only if everything around it fits
 2. Enough frames at once that the temperature in each of them proves the step (a random frame fits once in forty, four
    random ones once in three million).
 3. The FIFO did not overflow before or during the burst, and the chip still holds its configuration after it.
-4. No frame is what a dead chip answers (three accelerations of exactly zero), and frames do not repeat for seconds.
+4. No frame is what a dead chip or an idle bus answers (three accelerations of exactly zero, or all ones), and frames do
+   not repeat for seconds.
    Once they have, none is believed until the first that differs, however often the chip is set up anew.
 What remains is said in docs/faults.md: a flipped bit that leaves a possible acceleration cannot be told from motion.
 """
@@ -35,6 +36,8 @@ FASTEST = 1.25
 """No sensor runs so much too fast (ST: 1.19 measured); a level beyond it was not read right."""
 SLOWEST = 0.6
 SLACK_FRAMES = 2.0
+MOST_OF_ONES_M_S2 = 0.006
+"""-1 LSB at up to ±16 g; no sensor measures it on three axes at once but in free fall, and then not for long."""
 SILENCE_BEFORE_LOST_S = 1.0
 FROZEN_S = 5.0
 """The same sample for so long: noise alone moves several of the twelve bytes in every sample of a living sensor."""
@@ -148,8 +151,13 @@ class FifoReader:
         if overflowed:
             raise FifoFault("fifo_overflow", "FIFO overflow before or during the burst")
         frames = chip.decode(data)
-        if not frames.imu[:, :3].any(axis=1).all():
+        acceleration = frames.imu[:, :3]
+        if not acceleration.any(axis=1).all():
             raise FifoFault("bad_transfer", "a frame without any acceleration, as a dead chip answers")
+        # All ones is what an empty FIFO and an idle bus read as: -1 LSB on every axis.
+        alike = (acceleration == acceleration[:, :1]).all(axis=1)
+        if (alike & (np.abs(acceleration[:, 0]) <= MOST_OF_ONES_M_S2)).any():
+            raise FifoFault("bad_transfer", "a frame of ones, as nobody on the bus answers")
         return frames
 
     def _on_silence(self, level: int, now_s: float) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from edge.complaints import Complaints
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -35,6 +37,8 @@ MAY_FOLLOW = {
     SensorState.DEGRADED: {SensorState.RUNNING, SensorState.LOST},
     SensorState.LOST: {SensorState.PROBING},
 }
+LOSSES_IN_FULL = 2
+"""So often in a row the log tells all about a lost sensor; of one that comes and goes it then tells ever less."""
 CALM_S = 10.0
 """So long without trouble, and a degraded sensor is a good one again."""
 
@@ -61,13 +65,16 @@ class StateMachine:
         self.reason = "not looked for yet"
         self._clock = clock
         self._troubled_s = clock()
+        self._losses = 0
+        self._complaints = Complaints(clock)
 
     def change(self, state: SensorState, reason: str) -> None:
         """Go to another state; ValueError if that may not follow the present one."""
         if state not in MAY_FOLLOW[self.state]:
             raise ValueError(f"sensor state {state} after {self.state}; allowed: {sorted(MAY_FOLLOW[self.state])}")
+        self._losses += state is SensorState.LOST
         quiet = state in (SensorState.RUNNING, SensorState.PROBING)
-        log.log(logging.INFO if quiet else logging.WARNING, "sensor %s (was %s): %s", state, self.state, reason)
+        self._tell(f"sensor {state} (was {self.state}): {reason}", logging.INFO if quiet else logging.WARNING)
         self.state, self.reason = state, reason
         self._troubled_s = self._clock()
 
@@ -77,7 +84,7 @@ class StateMachine:
             self.change(SensorState.DEGRADED, reason)
             return
         if reason != self.reason:
-            log.warning("sensor %s: %s", self.state, reason)
+            self._tell(f"sensor {self.state}: {reason}", logging.WARNING)
         self.reason = reason
         self._troubled_s = self._clock()
 
@@ -86,4 +93,14 @@ class StateMachine:
         calm = self._clock() - self._troubled_s >= CALM_S
         if calm and self.state is SensorState.DEGRADED:
             self.change(SensorState.RUNNING, f"no trouble for {CALM_S:.0f} s")
+        if calm:
+            self._losses = 0
+            self._complaints.clear()
         return calm
+
+    def _tell(self, line: str, level: int) -> None:
+        """Log it; of a sensor that is lost again and again each state only now and then."""
+        if self._losses > LOSSES_IN_FULL:
+            self._complaints.log(line, key=line.partition(":")[0])
+        else:
+            log.log(level, "%s", line)

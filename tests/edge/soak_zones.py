@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MATCH_S = 0.2
-"""Nearer than two steps can be (0.24 s is the shipped refractory time), so no step passes for another: of two near-equal
-maxima the phase of the model's grid decides which is found, see test_daemon."""
+"""Nearer than two steps can be (0.24 s is the shipped refractory time), so no step passes for another: of two
+near-equal maxima the phase of the model's grid decides which is found, see test_daemon."""
 
 
 @dataclass(frozen=True)

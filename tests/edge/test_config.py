@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 import time
 from pathlib import Path
@@ -215,10 +216,41 @@ BOMBS = {
 @pytest.mark.parametrize("case", BOMBS)
 def test_anchors_and_aliases_are_refused_at_once(tmp_path: Path, case: str) -> None:
     began_s = time.process_time()
-    (found,) = config.check(written(tmp_path, BOMBS[case]), {})
-    assert "anchors and aliases are not read; write the value out" in str(found)
-    assert found.path.startswith("line ")
+    found = config.check(written(tmp_path, BOMBS[case]), {})
+    told = [one for one in found if "anchors and aliases are not read; write the value out" in str(one)]
+    assert told
+    assert all(one.path.startswith("line ") for one in told)
     assert time.process_time() - began_s < 1.0
+
+
+def test_what_is_refused_hides_no_other_mistake(tmp_path: Path) -> None:
+    text = "device: {id: 2026-99-99}\nmqtt: &a {port: x, host: 3}\n? [a]\n: 3\nfoo: !!str 1\n"
+    text += "health: {<<: *a, interval_s: 0}\n"
+    found = "\n".join(map(str, config.check(written(tmp_path, text), {})))
+    assert len(found.splitlines()) == 10
+    for said in (
+        "2026-99-99",
+        "&a",
+        "a list or a section as a name",
+        "!!str",
+        "<<",
+        "*a",
+        "foo",
+        "mqtt.port",
+        "mqtt.host",
+    ):
+        assert said in found
+    assert "health.interval_s" in found
+
+
+@pytest.mark.parametrize("name", ["mqtt.password_file", "mqtt.tls.ca_file", "model.path"])
+def test_a_file_that_never_ends_is_refused(tmp_path: Path, name: str) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    variable = "FOOTFALL__" + name.upper().replace(".", "__")
+    for path in (pipe, Path("/dev/zero")):
+        (found,) = config.check(written(tmp_path, "mqtt: {username: x}\n"), {variable: str(path)})
+        assert (found.path, "it is no regular file" in str(found)) == (variable, True)
 
 
 def test_a_merge_key_is_refused(tmp_path: Path) -> None:

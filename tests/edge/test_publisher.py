@@ -140,6 +140,22 @@ def test_a_clean_stop_says_offline_after_the_last_step(
     assert len([one for one in subscriber.on("availability") if one.payload == b"offline"]) == 1
 
 
+def test_what_happens_again_and_again_hurries_health_less_and_less(
+    broker: Broker, subscriber: Subscriber, devices: Callable[..., Device]
+) -> None:
+    offset_s = [0.0]
+    device = devices(broker.port, clock=lambda: time.monotonic() + offset_s[0], HEALTH__INTERVAL_S="60")
+    device.connect()
+    device.drain_until(device.idle, "all acknowledged")
+    for _ in range(600):
+        offset_s[0] += 1.0
+        device.publisher.hurry_health()
+        device.publisher.drain(device.outbox)
+        device.drain_until(device.idle, "all acknowledged")
+    wait_until(lambda: len(subscriber.on("health")) >= 13)
+    assert len(subscriber.on("health")) <= 15, "5, 10, 20, 40 s, then the ordinary 60"
+
+
 def test_the_will_says_offline_when_the_process_is_killed(
     broker: Broker, subscriber: Subscriber, tmp_path: Path
 ) -> None:

@@ -178,6 +178,8 @@ def test_a_full_disk_keeps_every_block_before_it(small_disk: Path, name: str) ->
     assert writer.samples >= 300
     path = writer.finish({}, sampling_rate_hz=100.0, has_gaps=False)
     assert len(load(path).time_s) == writer.samples
+    assert writer.last_s == pytest.approx(load(path).time_s[-1], abs=0.01), "what is on the disk, not what was measured"
+    assert ("No space left" in writer.npz_problem) == (path != out)
 
 
 def test_a_kill_leaves_a_file_that_can_be_played_and_that_nobody_overwrites(tmp_path: Path) -> None:

@@ -91,6 +91,12 @@ def test_the_command_prints_its_figures(broker: Broker, capsys: pytest.CaptureFi
         (["--broker", "host:port"], "--broker is 'host:port'"),
         (["--password-file", "/nonexistent"], "--password-file /nonexistent"),
         (["--ca-file", "/nonexistent"], "--ca-file /nonexistent"),
+        (["--truth", "/nonexistent/x"], "--truth /nonexistent/x cannot be written"),
+        (["--base-topic", "x" * 65_530], "--base-topic is 'xxx"),
+        (["--broker", "a b:1883"], "--broker is 'a b:1883'"),
+        (["--broker", "::1"], "--broker is '::1'"),
+        (["--broker", "[::1]:1"], "no broker can be reached at ::1:1"),
+        (["--broker", "127.0.0.1:1"], "no broker can be reached at 127.0.0.1:1 (Connection refused)"),
     ],
 )
 def test_bad_usage_is_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -183,6 +183,33 @@ def test_a_chip_that_is_reset_during_the_burst_is_noticed_even_if_zeros_look_rig
     assert imu.counters()["bad_register"] == 1
 
 
+def test_an_hour_of_a_sensor_that_comes_and_goes_fills_no_log(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    imu = bench.open()
+    bench.run(imu, 20.0)
+    with caplog.at_level("INFO"):
+        for _ in range(3600 // 3):
+            bench.chip.poke(0x6B, 0x40)  # asleep
+            bench.run(imu, 3.0)
+    assert imu.counters()["reinit"] > 700
+    assert 10 < len(caplog.records) < 60
+    caplog.clear()
+    bench.run(imu, 60.0)
+    with caplog.at_level("INFO"):
+        bench.chip.poke(0x6B, 0x40)
+        bench.run(imu, 3.0)
+    assert [record.levelname for record in caplog.records[:3]] == ["WARNING", "INFO", "WARNING"], "told in full again"
+
+
+def test_a_level_that_is_too_high_brings_no_frames_of_ones_even_if_their_temperature_looks_right() -> None:
+    """An empty FIFO reads as 0xFF; as a temperature of an MPU-6500 that is 21.0 °C."""
+    bench = Bench(silicon=MPU_6500, temperature_c=21.0)
+    imu = bench.open()
+    before = bench.run(imu, 2.0)
+    bench.bus.inject_now("fill", argument=0xFF, times=1, register=FIFO_PORT)
+    Run(before.batches + bench.run(imu, 2.0).batches, 0.0).check()
+    assert imu.counters()["bad_transfer"] == imu.counters()["fifo_reset"] == 1
+
+
 @pytest.mark.parametrize(("surplus", "gaps"), [([6], 0), ([6, 4], 1)])
 def test_a_level_between_two_frames_is_looked_at_twice(bench: Bench, surplus: list[int], gaps: int) -> None:
     """Once may be a read that met the chip while it was writing a frame; twice is a FIFO out of step."""
