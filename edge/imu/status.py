@@ -73,6 +73,9 @@ class StateMachine:
         if state not in MAY_FOLLOW[self.state]:
             raise ValueError(f"sensor state {state} after {self.state}; allowed: {sorted(MAY_FOLLOW[self.state])}")
         self._losses += state is SensorState.LOST
+        if state is SensorState.RUNNING:
+            self._losses = 0
+            self._complaints.clear()
         quiet = state in (SensorState.RUNNING, SensorState.PROBING)
         self._tell(f"sensor {state} (was {self.state}): {reason}", logging.INFO if quiet else logging.WARNING)
         self.state, self.reason = state, reason
@@ -93,9 +96,6 @@ class StateMachine:
         calm = self._clock() - self._troubled_s >= CALM_S
         if calm and self.state is SensorState.DEGRADED:
             self.change(SensorState.RUNNING, f"no trouble for {CALM_S:.0f} s")
-        if calm:
-            self._losses = 0
-            self._complaints.clear()
         return calm
 
     def _tell(self, line: str, level: int) -> None:
