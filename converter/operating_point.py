@@ -28,7 +28,7 @@ LOOKAHEAD = 5
 who runs down stairs 4 % short, 0.24 s loses last steps (docs/experiments.md)."""
 THRESHOLDS = (0.35, 0.4, 0.45)
 """0.5 counts who runs down stairs up to 4.5 % short (docs/experiments.md)."""
-FIRSTS, LASTS = (None, 0.15, 0.2), (None, 0.35)
+FIRSTS, LASTS = (None, 0.1, 0.15, 0.2), (None, 0.35)
 """What a walk's first and last step may do with (edge.bouts). A last one of 0.25 is often somebody who stops, and cost
 people left out 0.3 points of F1 (docs/experiments.md)."""
 REFRACTORY_S = 0.24
