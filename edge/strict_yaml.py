@@ -11,7 +11,16 @@ import yaml
 
 from edge.rules import Problem, shown
 
-REFUSED = object()
+
+class Refused:
+    """A value that was not read."""
+
+    def __repr__(self) -> str:
+        """Return what a message shows of it, as a part of a list for instance."""
+        return "(refused)"
+
+
+REFUSED = Refused()
 """Stands in the tree where a value was refused; what is wrong with it has been said."""
 _FAULT_CHARACTERS = 200
 _NO_ANCHORS = "anchors and aliases are not read"

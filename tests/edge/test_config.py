@@ -243,6 +243,12 @@ def test_what_is_refused_hides_no_other_mistake(tmp_path: Path) -> None:
     assert "health.interval_s" in found
 
 
+def test_a_refused_part_of_a_list_is_named_as_such(tmp_path: Path) -> None:
+    found = "\n".join(map(str, config.check(written(tmp_path, "sensor: {mount_matrix: [*a, [0, 1, 0]]}\n"), {})))
+    assert "*a: anchors and aliases are not read" in found
+    assert "object at 0x" not in found
+
+
 @pytest.mark.parametrize("name", ["mqtt.password_file", "mqtt.tls.ca_file", "model.path"])
 def test_a_file_that_never_ends_is_refused(tmp_path: Path, name: str) -> None:
     pipe = tmp_path / "pipe"

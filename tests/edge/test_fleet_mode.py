@@ -19,13 +19,19 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.broker
 
 
-def test_steps_wait_for_their_batch_and_are_not_late(
-    broker: Broker, subscriber: Subscriber, devices: Callable[..., Device]
-) -> None:
+def connected(devices: Callable[..., Device], broker: Broker) -> tuple[Device, list[float]]:
+    """Return a connected device with batches of a minute, and what its clock is ahead by, s."""
     offset_s = [0.0]
     device = devices(broker.port, MQTT__BATCH_S="60", clock=lambda: time.monotonic() + offset_s[0])
     device.connect()
     device.drain_until(device.idle, "all acknowledged")
+    return device, offset_s
+
+
+def test_steps_wait_for_their_batch_and_are_not_late(
+    broker: Broker, subscriber: Subscriber, devices: Callable[..., Device]
+) -> None:
+    device, offset_s = connected(devices, broker)
     device.walk(10, pause_s=0.01)
     offset_s[0] += 50.0
     device.walk(10, pause_s=0.01)
@@ -55,10 +61,7 @@ def test_only_what_waited_longer_than_its_batch_made_it_is_late(
 def test_total_and_state_go_out_with_the_batch_that_they_count_in(
     broker: Broker, subscriber: Subscriber, devices: Callable[..., Device]
 ) -> None:
-    offset_s = [0.0]
-    device = devices(broker.port, MQTT__BATCH_S="60", clock=lambda: time.monotonic() + offset_s[0])
-    device.connect()
-    device.drain_until(device.idle, "all acknowledged")
+    device, offset_s = connected(devices, broker)
     for _ in range(3):
         for _ in range(5):
             offset_s[0] += 6.0  # longer than the pause between two states
