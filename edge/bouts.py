@@ -3,7 +3,8 @@
 Arm motion has peaks like steps; what tells walking from typing or clapping shows only over seconds. So a step that was
 found while nobody was known to walk waits. Once the model is sure of a bout, the steps of its start that waited are
 released together, each with its own instant, and those that follow pass at once until the bout is over. What waited
-longer than the back-fill time was no walking and is dropped. Nothing that was released is ever taken back.
+longer than the back-fill time was no walking and is dropped, unless the model has all the while held a walk possible:
+stairs and slow walks may take it ten seconds to be sure of. Nothing that was released is ever taken back.
 
 The first step of a walk starts from rest and is weaker than those that follow, and the last one, when the feet come
 together, is weaker than those before. Alone they would mean nothing; just before the first strong one of a confirmed
@@ -44,6 +45,8 @@ class Gate:
     first: what the step probability of a bout's first step must reach; None: what every step must.
     least: how many strong steps must wait before a bout is confirmed.
     last: what the step probability of a bout's last step must reach; None: what every step must.
+    patience_s: how old a step may be, instead of `backfill_s`, while the walking probability has not been below `off`
+        since (a bout's start has that much time to become likely itself); None: no older.
     """
 
     on: float
@@ -52,6 +55,12 @@ class Gate:
     first: float | None = None
     least: int = 0
     last: float | None = None
+    patience_s: float | None = None
+
+    @property
+    def longest_wait_s(self) -> float:
+        """How old a step may be at most when it is released."""
+        return max(self.backfill_s, self.patience_s or 0.0)
 
     @property
     def weakest(self) -> float:
@@ -70,6 +79,7 @@ class BoutGate:
         """Forget the bout and what waited: a new segment starts."""
         self.walking = False
         self._passed_s, self._barred_s = 0.0, -math.inf
+        self._unlikely_s = -math.inf
         self._held: deque[Peak] = deque()
         self._weak: deque[Peak] = deque()
 
@@ -81,6 +91,8 @@ class BoutGate:
         peaks: found in this hop; walking: its probability; newest_s: instant of its newest frame; weak: maxima that
         could only be the first or the last step of a walk.
         """
+        if walking < self._gate.off:
+            self._unlikely_s = newest_s
         if self.walking and walking >= self._gate.off:
             if peaks:
                 self._passed_s = peaks[-1].time_s
@@ -106,9 +118,13 @@ class BoutGate:
         return released, []
 
     def _hold(self, peaks: list[Peak], weak: Sequence[Peak], newest_s: float) -> None:
+        oldest_s = newest_s - self._gate.backfill_s
+        if self._gate.patience_s is not None:
+            likely_s = max(newest_s - self._gate.patience_s, self._unlikely_s - self._gate.backfill_s)
+            oldest_s = min(oldest_s, likely_s)
         for waiting, new in ((self._held, peaks), (self._weak, weak)):
             waiting.extend(peak for peak in new if peak.time_s >= self._barred_s)
-            while waiting and waiting[0].time_s < newest_s - self._gate.backfill_s:
+            while waiting and waiting[0].time_s < oldest_s:
                 waiting.popleft()
 
     def _first(self) -> list[Peak]:

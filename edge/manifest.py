@@ -201,8 +201,9 @@ def _gate(entry: dict[str, Any]) -> Gate:
     if unknown := sorted(set(entry) - set(known)):
         raise ModelError(f"manifest walking has an unknown field {_short(unknown[0])}; allowed: {', '.join(known)}")
     levels = {name: _take(entry, name, _number, "walking.") for name in ("on", "off", "backfill_s")}
-    weak = {name: _take(entry, name, _number, "walking.") for name in ("first", "last") if entry.get(name) is not None}
-    return Gate(**levels, **weak, least=_take({"least": 0} | entry, "least", _whole, "walking."))
+    others = [name for name in ("first", "last", "patience_s") if entry.get(name) is not None]
+    optional = {name: _take(entry, name, _number, "walking.") for name in others}
+    return Gate(**levels, **optional, least=_take({"least": 0} | entry, "least", _whole, "walking."))
 
 
 def _take(entry: dict[str, Any], name: str, kind: Callable[[Any], T], within: str = "") -> T:
@@ -332,6 +333,12 @@ def _gate_checks(manifest: Manifest, gate: Gate) -> tuple[tuple[bool, str, objec
             "walking.backfill_s",
             gate.backfill_s,
             f"above {known_s:g} (look-ahead and hop), at most {MAX_BACKFILL_S:g}",
+        ),
+        (
+            gate.patience_s is None or gate.backfill_s <= gate.patience_s <= MAX_BACKFILL_S,
+            "walking.patience_s",
+            gate.patience_s,
+            f"none, or walking.backfill_s ({gate.backfill_s:g}) to {MAX_BACKFILL_S:g}",
         ),
         (gate.first is None or 0 < gate.first <= manifest.threshold, "walking.first", gate.first, weak),
         (gate.last is None or 0 < gate.last <= manifest.threshold, "walking.last", gate.last, weak),

@@ -80,10 +80,12 @@ class Pipeline:
             gate=model.gate,
         )
         self._source_rate_hz = source_rate_hz
-        # What must follow the last sample before its own frame has been looked at from every side, and its bout judged.
+        # What must follow a sample before its own frame has been looked at from every side.
         tail_frames = model.lookahead_samples + 2 * model.hop_samples + 1
-        self.tail_s = tail_frames / model.sampling_rate_hz + 2 * self._resampler.half_width_s
-        self.tail_s += 0.0 if model.gate is None else model.gate.backfill_s
+        seen_s = tail_frames / model.sampling_rate_hz + 2 * self._resampler.half_width_s
+        # At rest a walk is sure soon or never: what may take longer is one that goes on.
+        self._rest_s = seen_s + (0.0 if model.gate is None else model.gate.backfill_s)
+        self.tail_s = seen_s + (0.0 if model.gate is None else model.gate.longest_wait_s)
         self._rest_windows = rest_windows(model)
         self._fresh = True
         self._spikes = SpikeFilter()
@@ -165,7 +167,7 @@ class Pipeline:
             self._classifier.infer(rest)
 
     def _rest_after(self, batch: SampleBatch) -> SampleBatch:
-        count = max(MIN_SEGMENT_SAMPLES, int(np.ceil(self.tail_s * self._source_rate_hz)))
+        count = max(MIN_SEGMENT_SAMPLES, int(np.ceil(self._rest_s * self._source_rate_hz)))
         time_s = batch.time_s[-1] + np.arange(1, count + 1) / self._source_rate_hz
         return SampleBatch(time_s, np.repeat(batch.imu[-1:], count, axis=0), segment=batch.segment)
 

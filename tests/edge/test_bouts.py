@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,9 +15,11 @@ GATE = Gate(on=0.9, off=0.2, backfill_s=4.0, first=0.2, last=0.2)
 HOP_S = 0.2
 
 
-def run(walking: list[float], step_every_hops: int = 2) -> tuple[list[float], list[float]]:
+def run(
+    walking: list[float], step_every_hops: int = 2, patience_s: float | None = None
+) -> tuple[list[float], list[float]]:
     """Feed a step every so many hops; return the instants released after a wait and those that passed at once."""
-    gate = BoutGate(GATE)
+    gate = BoutGate(replace(GATE, patience_s=patience_s))
     held: list[float] = []
     live: list[float] = []
     for hop, probability in enumerate(walking):
@@ -40,6 +45,22 @@ def test_what_waited_longer_than_the_back_fill_time_is_dropped() -> None:
     held, _ = run([0.0] * 50 + [0.95])
     assert min(held) >= 50 * HOP_S - GATE.backfill_s
     assert len(held) == 10
+
+
+@pytest.mark.parametrize(
+    ("before", "oldest_s"),
+    [
+        ([0.2] * 100, 10.0),  # a walk was possible all the while: all that is younger than the patience
+        ([0.0] * 80 + [0.2] * 20, 15.8 - 4.0),  # and its start had the back-fill time to become so
+        ([0.2] * 95 + [0.19] + [0.2] * 4, 19.0 - 4.0),  # a walk that was none in between begins there
+        ([0.19] * 100, 19.8 - 4.0),  # no walk until now: as without patience, but for a hop
+    ],
+)
+def test_while_a_walk_is_possible_its_steps_wait_for_longer(before: list[float], oldest_s: float) -> None:
+    held, live = run([*before, 0.95], patience_s=10.0)
+    assert live == []
+    assert oldest_s - 1e-9 <= min(held) < oldest_s + 3 * HOP_S
+    assert np.diff(held) == pytest.approx(2 * HOP_S)
 
 
 def test_a_bout_ends_below_off_and_not_before() -> None:
@@ -164,9 +185,9 @@ def test_weak_steps_alone_are_no_walk_and_those_of_an_old_wait_are_forgotten() -
     assert [peak.time_s for peak in released] == [1.6]
 
 
-@given(walking=st.lists(st.floats(0, 1), max_size=60), every=st.integers(1, 4))
-def test_every_step_goes_once_at_most_and_in_order(walking: list[float], every: int) -> None:
-    gate = BoutGate(GATE)
+@given(walking=st.lists(st.floats(0, 1), max_size=60), every=st.integers(1, 4), patience_s=st.sampled_from([None, 8.0]))
+def test_every_step_goes_once_at_most_and_in_order(walking: list[float], every: int, patience_s: float | None) -> None:
+    gate = BoutGate(replace(GATE, patience_s=patience_s))
     out: list[float] = []
     for hop, probability in enumerate(walking):
         peaks = [Peak(hop * HOP_S, 0.8)] if hop % every == 0 else []
