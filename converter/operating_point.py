@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 LOOKAHEAD = 5
 """Frames; of LOOKAHEADS the one that the device waits: 0.2 s. On people left out, 0.12 s counts
 who runs down stairs 4 % short, 0.24 s loses last steps (docs/experiments.md)."""
-THRESHOLDS = (0.35, 0.4, 0.45)
-"""0.5 counts who runs down stairs up to 4.5 % short (docs/experiments.md)."""
-FIRSTS, LASTS = (None, 0.1, 0.15, 0.2), (None, 0.35)
+THRESHOLDS = (0.45, 0.5, 0.55)
+FIRSTS, LASTS = (None, 0.1, 0.2), (None, 0.35)
 """What a walk's first and last step may do with (edge.bouts). A last one of 0.25 is often somebody who stops, and cost
 people left out 0.3 points of F1 (docs/experiments.md)."""
 REFRACTORY_S = 0.24
@@ -37,6 +36,9 @@ ONS = (0.9, 0.95, 0.97)
 OFF = 0.2
 BACKFILL_S = 4.0
 """How much of a bout's start may be released, beyond the time that the walking head looks back."""
+PATIENCE_S = 20.0
+"""How much of it while a walk has been possible: 12 s lose steps of who goes down stairs, 30 s gain none
+(docs/experiments.md)."""
 LEAST = 4
 """Strong steps that a walk begins with: fewer are mostly somebody who sits down or bends (docs/experiments.md)."""
 DAY_STEPS, DAY_BOUTS, DAY_STILL_H, DAY_SHAKEN_H = 5000, 250, 8, 0.5
@@ -93,7 +95,7 @@ def choose(
     waits = [lookback for lookback in LOOKBACKS if 0 < lookback * hop_s <= MAX_WAIT_S]
     grid = list(product(THRESHOLDS, ONS, waits, FIRSTS, LASTS))
     for threshold, on, lookback, first, last in tqdm(grid, "trying thresholds and gates", mininterval=2.0):
-        gate = Gate(on, OFF, round(lookback * hop_s + BACKFILL_S, 2), first, LEAST, last)
+        gate = Gate(on, OFF, round(lookback * hop_s + BACKFILL_S, 2), first, LEAST, last, PATIENCE_S)
         tried.append(measure(tracks, answers, threshold, gate, lookback))
     return best(tried), tried
 

@@ -28,7 +28,7 @@ from edge.errors import FootfallError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-VERSION = "0.5.1"
+VERSION = "0.6.0"
 STEPS = 12000
 TRIAL_SHARE = 0.5
 """Where threshold and gate belong shows long before the last tenth of a point."""
