@@ -114,11 +114,11 @@ def test_what_is_lost_is_reported(scene: Scene, name: str) -> None:
 
 
 def test_random_faults_in_simulated_time_cost_no_step_outside_the_reported_gaps(tmp_path: Path) -> None:
-    """Six minutes with a seed; `make soak HOURS=24` is the same for longer, and watches the memory.
+    """Eighteen minutes with a seed; `make soak HOURS=24` is the same for longer, and watches the memory.
 
     What a gap takes with it is said in tests/edge/soak_zones.py; outside of that not one step may differ.
     """
-    command = [sys.executable, "-m", "tests.edge.soak_faults", "--hours", "0.1", "--seed", "2", "--pause", "25"]
+    command = [sys.executable, "-m", "tests.edge.soak_faults", "--hours", "0.3", "--seed", "2", "--pause", "40"]
     done = subprocess.run(
         [*command, "--directory", str(tmp_path)], capture_output=True, text=True, cwd=ROOT, check=False
     )
@@ -128,9 +128,9 @@ def test_random_faults_in_simulated_time_cost_no_step_outside_the_reported_gaps(
     assert report["missing"] == report["surplus"] == 0, report
     assert report["frozen_frames"] == report["counters"]["frozen_samples"] > 0, report
     assert done.returncode == 0, report
-    assert report["faults"] >= 5
-    assert report["gaps"] >= 3
-    assert report["steps_outside_gaps_with_faults"] > 50
+    assert report["faults"] >= 10
+    assert report["gaps"] >= 8
+    assert report["steps_outside_gaps_with_faults"] > 200
 
 
 @pytest.mark.skipif("FOOTFALL_FAULTS" not in os.environ, reason="twelve minutes: run with make test-faults")
