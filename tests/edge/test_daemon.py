@@ -27,6 +27,7 @@ from emulator.gait import simulate_walk
 from emulator.mpu6050 import Mpu6050
 from emulator.namespace import unavailable
 from tests.broker import Subscriber, wait_until
+from tests.edge.soak_zones import differences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,6 +45,7 @@ PHASES_S = np.arange(0, 0.02, 0.004)
 CLOCK_S = 0.04
 """What the sample clock may need to learn the chip's true rate and phase; one frame of the model."""
 SETTLE_S = 3.0
+WALK_GAP_S = 1.2
 
 pytestmark = [pytest.mark.bus, pytest.mark.broker]
 
@@ -127,6 +129,13 @@ def replayed(recording: Recording) -> list[StepEvent]:
     return [event for _, events in detect(ReplayImu(recording), pipeline) for event in events]
 
 
+def is_an_end(step_s: float, steps_s: np.ndarray[tuple[int], np.dtype[np.float64]]) -> bool:
+    """Whether a step is the first or the last of a walk."""
+    before, after = steps_s[steps_s < step_s], steps_s[steps_s > step_s]
+    alone = [not near.size or np.abs(near - step_s).min() > WALK_GAP_S for near in (before, after)]
+    return any(alone)
+
+
 def live_s(subscriber: Subscriber, chip: Mpu6050) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Return the times of the received steps on the recording's own clock."""
     assert chip.started_s is not None
@@ -167,20 +176,26 @@ def check_live_equals_replay(
     assert daemon.end() == 0
     wait_until(lambda: any(message.payload == b"offline" for message in subscriber.on("availability")))
     recording = as_the_chip_saw_it(recording)
-    expected, got_s = replayed(recording), live_s(subscriber, chip)
+    got_s = live_s(subscriber, chip)
+    assert len(got_s) > 0
+    expected = replayed(recording)
     expected_s = np.array([event.time_s for event in expected])
-    assert len(expected_s) > 0
-    assert len(got_s) == len(expected_s), (got_s, expected_s)
+    # A walk's first and last step are weak: whether one just reaches what it must is the sample clock's to decide.
+    missing_s, surplus_s = differences(expected_s, got_s)
+    assert len(missing_s) + len(surplus_s) <= 1, (got_s, expected_s)
+    held = np.array([event.backfilled for event in expected])[np.abs(got_s[:, None] - expected_s).argmin(axis=1)]
+    assert all(is_an_end(step_s, np.union1d(expected_s, got_s)) for step_s in [*missing_s, *surplus_s])
+    got_s, both_s = np.setdiff1d(got_s, surplus_s), np.setdiff1d(expected_s, missing_s)
     # One for one, each where some phase of the grid puts it: of a step's two near-equal maxima the phase decides which
     # is found.
-    assert np.quantile(np.abs(got_s - expected_s), 0.9) <= CLOCK_S
-    shifted_s = [[event.time_s + phase_s for event in replayed(later(recording, phase_s))] for phase_s in PHASES_S]
-    possible_s = np.array([steps_s for steps_s in shifted_s if len(steps_s) == len(expected_s)])
-    assert (got_s >= possible_s.min(axis=0) - CLOCK_S).all()
-    assert (got_s <= possible_s.max(axis=0) + CLOCK_S).all()
-    check_what_was_late(subscriber, np.array([event.backfilled for event in expected]))
+    assert np.quantile(np.abs(got_s - both_s), 0.9) <= CLOCK_S
+    possible_s = np.concatenate(
+        [[event.time_s + phase_s for event in replayed(later(recording, phase_s))] for phase_s in PHASES_S]
+    )
+    assert max(np.abs(possible_s - step_s).min() for step_s in got_s) <= CLOCK_S
+    check_what_was_late(subscriber, held)
     assert sorted(subscriber.steps()) == sorted(set(subscriber.steps()))
-    assert int(subscriber.on("steps")[-1].payload) == len(expected_s)
+    assert int(subscriber.on("steps")[-1].payload) == len(got_s) + len(surplus_s)
     health = subscriber.on("health")[-1].json()
     assert (health["samples_dropped"], health["bus_errors"]) == (0, 0)
     assert bytes_dropped == 0
@@ -215,8 +230,15 @@ def test_without_a_broker_the_daemon_counts_says_so_and_delivers_later(
     assert daemon.said(f"no MQTT broker at 127.0.0.1:{broker.port}")
     broker.start()
     subscriber = Subscriber(broker.port)
-    expected = len(replayed(as_the_chip_saw_it(recording)))
-    wait_until(lambda: len(set(subscriber.steps())) == expected > 0, timeout_s=70, what="all steps have arrived")
+    seen = as_the_chip_saw_it(recording)
+    possible = {len(replayed(later(seen, phase_s))) for phase_s in PHASES_S}
+
+    def all_have_arrived() -> bool:
+        counted = subscriber.on("steps")
+        arrived = len(set(subscriber.steps()))
+        return arrived in possible and bool(counted) and int(counted[-1].payload) == arrived
+
+    wait_until(all_have_arrived, timeout_s=70, what=f"all steps have arrived: {possible}")
     subscriber.close()
 
 
