@@ -3,8 +3,8 @@
 A gap takes with it what was decided by samples inside it, and nothing else:
 - before it, steps whose look-ahead, or the wait for their bout to be confirmed, reaches into it (Pipeline.tail_s);
 - after it, everything within the model's memory (tests.edge.memory), which began anew; and as long again as a bout may
-  wait to be confirmed, come what may (its `backfill_s`), because the gate's state began anew too: a bout that was under way must be
-  confirmed once more.
+  wait to be confirmed, come what may (its `backfill_s`), because the gate's state began anew too: a bout that was
+  under way must be confirmed once more.
 All of these are lengths that the model file states, none was chosen to fit a result.
 """
 
