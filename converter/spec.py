@@ -277,7 +277,8 @@ def _says_who_walks(spec: Spec) -> bool:
     gate = spec.gate
     if gate is None:
         return True
-    in_order = 0 < gate.off <= gate.on < 1 and 0 <= gate.backfill_s <= gate.longest_wait_s <= MAX_BACKFILL_S
+    longest_s = gate.backfill_s if gate.patience_s is None else gate.patience_s
+    in_order = 0 < gate.off <= gate.on < 1 and 0 <= gate.backfill_s <= longest_s <= MAX_BACKFILL_S
     return in_order and WALKING_CLASS in spec.classes
 
 

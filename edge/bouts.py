@@ -43,7 +43,7 @@ class Gate:
     on, off: a bout is confirmed when the walking probability reaches `on` and over when it falls below `off`.
     backfill_s: how old a step may be, counted from the newest frame, when it is released: a first one or a last one.
     first: what the step probability of a bout's first step must reach; None: what every step must.
-    least: how many strong steps must wait before a bout is confirmed.
+    least: how many strong steps no older than `backfill_s` must wait before a bout is confirmed.
     last: what the step probability of a bout's last step must reach; None: what every step must.
     patience_s: how old a step may be, instead of `backfill_s`, while the walking probability has not been below `off`
         since (a bout's start has that much time to become likely itself); None: no older.
@@ -108,7 +108,7 @@ class BoutGate:
             self._hold(peaks, weak, newest_s)
             return last, []
         self._hold(peaks, weak, newest_s)
-        self.walking = walking >= self._gate.on and len(self._held) >= self._gate.least
+        self.walking = walking >= self._gate.on and self._recent(newest_s) >= self._gate.least
         if not self.walking:
             return [], []
         released = [*self._first(), *self._held]
@@ -126,6 +126,10 @@ class BoutGate:
             waiting.extend(peak for peak in new if peak.time_s >= self._barred_s)
             while waiting and waiting[0].time_s < oldest_s:
                 waiting.popleft()
+
+    def _recent(self, newest_s: float) -> int:
+        """Count the steps that wait, without the old ones: sitting down twice is no walk."""
+        return sum(peak.time_s >= newest_s - self._gate.backfill_s for peak in self._held)
 
     def _first(self) -> list[Peak]:
         """Return the last weak step within reach before the first one that waits, if there is one."""

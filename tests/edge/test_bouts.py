@@ -175,6 +175,14 @@ def test_a_bout_needs_its_least_number_of_steps_and_then_releases_all() -> None:
     assert gate.push([Peak(2.5, 0.8)], 0.5, 2.6) == ([], [Peak(2.5, 0.8)])
 
 
+def test_steps_of_long_ago_are_released_with_a_bout_but_do_not_make_one() -> None:
+    gate = BoutGate(Gate(on=0.9, off=0.2, backfill_s=4.0, least=3, patience_s=20.0))
+    for time_s in (1.0, 1.5, 10.0, 10.5):
+        assert gate.push([Peak(time_s, 0.8)], 0.95, time_s + 0.1) == ([], [])
+    released, _ = gate.push([Peak(11.0, 0.8)], 0.95, 11.1)
+    assert [peak.time_s for peak in released] == [1.0, 1.5, 10.0, 10.5, 11.0]
+
+
 def test_weak_steps_alone_are_no_walk_and_those_of_an_old_wait_are_forgotten() -> None:
     gate = BoutGate(GATE)
     gate.push([], 0.0, 1.0, [Peak(0.9, 0.25)])
