@@ -106,9 +106,9 @@ soak: $(DEVICE_STAMP) ## simulated hours of the daemon with random faults [HOURS
 	@directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && \
 		$(VENV)/bin/python -m tests.edge.soak_faults --hours $(or $(HOURS),24) --seed $(or $(SEED),1) --directory "$$directory"
 
-stress: $(DEVICE_STAMP) ## samples lost, CPU and wake-ups at 100 and 200 Hz with every core busy [SECONDS=600] [RATES=100] [QUIET=1]
+stress: $(DEVICE_STAMP) ## samples lost, CPU and wake-ups at 100 and 200 Hz with every core busy [SECONDS=600] [RATES=100] [QUIET=1] [SENSORS="lsm6dsox bmi160"]
 	@scripts/need mosquitto mosquitto stress-ng stress-ng
-	@$(VENV)/bin/python -m emulator.stress --seconds $(or $(SECONDS),60) $(if $(RATES),--rates $(RATES)) $(if $(QUIET),--quiet) $(ARGS)
+	@$(VENV)/bin/python -m emulator.stress --seconds $(or $(SECONDS),60) $(if $(RATES),--rates $(RATES)) $(if $(SENSORS),--sensors $(SENSORS)) $(if $(QUIET),--quiet) $(ARGS)
 
 chaos: $(DEV_STAMP) ## break broker, network, disk, clock and daemon, and count every step [FAULTS=200] [SEED=1] [STEPS=20000]
 	@scripts/need mosquitto mosquitto ip iproute2 iptables iptables

@@ -5,8 +5,9 @@ Rules of this module:
 1. The newest of the samples counted by a read was taken within one period before that read: a fact, and a hard bound.
 2. An exponentially decayed regression of read time on sample count finds the rate (as Klipper does); the nominal rate
    is its prior, so that the first second is already sane. The bounds of all reads of the last seconds, carried along by
-   that rate, leave a narrow interval for the newest sample; its middle is taken. That is off by a period over the
-   number of reads, where the mean of the regression is off by a period over its root: four reads a second suffice.
+   a rate near to that one, leave a narrow interval for the newest sample, or none. The middles of these intervals are
+   averaged over the rates, each by how likely it is and how much room it leaves. That is off by a period over the
+   number of reads, where the mean of the regression is off by a period over its root: two reads a second suffice.
 3. A read that took more than twice the best one says little about when it counted: it is not used for the regression.
 4. Where those bounds contradict each other, samples were lost that nobody spoke of, or the oscillator has jumped: more
    samples than possible are a jump for sure, and the rate is learnt anew; too few are for the caller to judge.
@@ -24,9 +25,15 @@ import numpy as np
 if TYPE_CHECKING:
     from edge.types import TimeArray
 
-MEMORY_S = 8.0
+RATE_MEMORY_S = 8.0
+MEMORY_S = 16.0
 """Time constant of the regression, and how long a bound is kept: long against wake-up jitter, short against the drift
 of a warming oscillator."""
+
+RATE_SD = 1.2e-4
+"""How far off the regression is: two reads a second, their phases, and a drift of 200 ppm a minute (simulated)."""
+_NEAR = np.linspace(-3.0, 3.0, 17)
+_LIKELY = np.exp(-0.5 * _NEAR**2)
 
 PRIOR_RATE_SD = 0.03
 """How far off the nominal rate is expected to be: the data sheets say a few per cent."""
@@ -40,8 +47,8 @@ BEST_READ_RELAXATION = 1.01
 LEARNT_S = 3.0
 """So long after the start of a segment the rate is good enough to judge counts by it."""
 
-RECENT_S = 2.0
-"""How far back such a judgement looks: the rate is known to 0.06 % after 3 s, 0.1 period in 2 s."""
+RECENT_S = 6.0
+"""How far back such a judgement looks: with two reads a second a single lost sample shows within 2.2 s (simulated)."""
 
 LACK_SHARE = 0.4
 """Share of a period by which bounds must contradict each other before that counts."""
@@ -130,7 +137,7 @@ class SampleClock:
 
     def _learn(self, samples: int, counted_s: float) -> None:
         """One step of the decayed regression, with the nominal period as a pseudo-observation."""
-        keep = math.exp(-samples * self._nominal_s / MEMORY_S)
+        keep = math.exp(-samples * self._nominal_s / RATE_MEMORY_S)
         self._weight = keep * self._weight + 1.0
         count_off, time_off = self._count - self._mean_count, counted_s - self._mean_s
         self._mean_count += count_off / self._weight
@@ -149,13 +156,19 @@ class SampleClock:
             self._reads.popleft()
 
     def _predict(self, counted_s: float, read_s: float) -> float:
-        """Time of the newest sample: the middle of what the reads of the last seconds leave possible."""
-        latest_s, earliest_s = counted_s, counted_s - read_s - self._period_s
-        for count, then_s, took_s in self._reads:
-            moved_s = then_s + self._period_s * (self._count - count)
-            latest_s = min(latest_s, moved_s)
-            earliest_s = max(earliest_s, moved_s - took_s - self._period_s)
-        return (earliest_s + latest_s) / 2
+        """Time of the newest sample: the mean of what the reads of the last seconds leave possible.
+
+        [rates, 1] periods near the estimated one, [reads] bounds: [rates] intervals.
+        """
+        counts, then_s, took_s = np.array([*self._reads, (self._count, counted_s, read_s)]).T
+        periods_s = self._period_s * (1.0 + RATE_SD * _NEAR[:, np.newaxis])
+        moved_s = then_s + periods_s * (self._count - counts)
+        latest_s = moved_s.min(axis=1)
+        earliest_s = (moved_s - took_s - periods_s).max(axis=1)
+        room_s = latest_s - earliest_s
+        # Bounds that contradict each other at every rate leave nothing: then what comes nearest to an interval.
+        weight = _LIKELY * room_s.clip(0.0) if (room_s > 0.0).any() else room_s == room_s.max()
+        return float(np.average((earliest_s + latest_s) / 2.0, weights=weight))
 
     def _spread(self, samples: int, newest_s: float) -> TimeArray:
         """Uniform times that end near `newest_s` and go on from the last emitted one."""

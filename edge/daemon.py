@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Iterable
 
-    from edge.imu import Imu
-    from edge.settings import Config, Sensor
+    from edge.imu import Imu, OpenImu
+    from edge.settings import Config
     from edge.types import SampleBatch, StepEvent
 
 log = logging.getLogger("footfall")
@@ -55,7 +55,7 @@ def command(arguments: Namespace) -> int:
 def run(
     config: Config,
     *,
-    open_source: Callable[[Sensor], Imu] = partial(open_imu, wait=True),  # noqa: B008  it holds nothing
+    open_source: OpenImu = partial(open_imu, wait=True),  # noqa: B008  it holds nothing
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
 ) -> int:
@@ -69,7 +69,7 @@ def run(
     health = Health(os.environ)
     classifier = StepClassifier(config.model.path, int8_only=config.model.int8_only, observe=health.inference)
     with ExitStack() as stack:
-        imu = open_source(config.sensor)
+        imu = open_source(config.sensor, gyroscope=classifier.manifest.needs_gyroscope)
         stack.callback(imu.close)
         outbox = Outbox(config.outbox.path, max_age_h=config.outbox.max_age_h, max_bytes=config.outbox.max_bytes)
         stack.callback(outbox.close)

@@ -83,6 +83,11 @@ class Manifest:
         return [IMU_CHANNELS.index(name) for name in self.channels]
 
     @property
+    def needs_gyroscope(self) -> bool:
+        """Whether the model reads any but the three accelerations."""
+        return max(self.columns) >= IMU_CHANNELS.index("gyr_x")
+
+    @property
     def answers_per_hop(self) -> int:
         """Number of probabilities that one window gives."""
         return self.hop_samples if self.output == "per_sample_probability" else 1

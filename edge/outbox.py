@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from edge import outbox_file, outbox_start
 from edge.complaints import Complaints
-from edge.outbox_file import beside, explained
+from edge.outbox_file import beside, explained, reserve_log
 from edge.outbox_rescue import DROPPED, OLDEST, TOTAL
 from edge.outbox_start import meta, set_meta
 from edge.wall_clock import synchronised
@@ -97,6 +97,7 @@ class Outbox:
             path.parent.mkdir(parents=True, exist_ok=True)
             start = outbox_start.open_outbox(path)
             self._db, self._total = start.db, start.total
+            reserve_log(path)
             self._files = self._identities()
             self._dropped = meta(self._db, DROPPED) or 0
             last_ts_ms = meta(self._db, "last_ts_ms")

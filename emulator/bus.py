@@ -155,10 +155,15 @@ class EmulatedBus:
         self._armed.clear()
 
     def transfer(self, messages: Sequence[Message]) -> None:
-        """One combined transaction, as ioctl I2C_RDWR; reads are filled in place. Raises OSError."""
+        """One combined transaction, as ioctl I2C_RDWR; reads are filled in place. Raises OSError.
+
+        As i2c-bcm2835 it takes one read at most, and that as the last message (bcm2835_i2c_xfer).
+        """
         with self._lock:
             self.transfers += 1
             try:
+                if any(message.is_read for message in messages[:-1]):
+                    raise _error(errno.EOPNOTSUPP)
                 self._transfer(messages)
             except OSError:
                 self.errors += 1

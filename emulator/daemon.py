@@ -40,8 +40,8 @@ def main() -> int:
     chip = part.make(recording.imu, recording.sampling_rate_hz)
     open_bus = opener({bus_path(str(config.sensor.bus)): EmulatedBus(part.devices(chip))})
 
-    def open_source(sensor: Sensor) -> Imu:
-        imu = open_imu(sensor, open_bus=open_bus, wait=True)
+    def open_source(sensor: Sensor, *, gyroscope: bool) -> Imu:
+        imu = open_imu(sensor, gyroscope=gyroscope, open_bus=open_bus, wait=True)
         threading.Thread(target=_close_when_finished, args=(chip, imu), daemon=True).start()
         return imu
 

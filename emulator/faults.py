@@ -173,11 +173,11 @@ TROUBLES = (
     Trouble("sda-stuck", "SDA held low for 3 s, then freed", _for("stuck", 3.0), "bad_transfer"),
     Trouble(
         "overflow-before",
-        "the bus stalls 1.2 s before the level is read",
-        _once("stall", 1.2, FIFO_COUNT),
+        "the bus stalls 2 s before the level is read",
+        _once("stall", 2.0, FIFO_COUNT),
         "fifo_overflow",
     ),
-    Trouble("overflow-during", "the bus stalls 1.2 s between level and burst", _once("stall", 1.2), "fifo_overflow"),
+    Trouble("overflow-during", "the bus stalls 2 s between level and burst", _once("stall", 2.0), "fifo_overflow"),
     Trouble("misaligned", "the FIFO loses 5 bytes", _misaligned, "bad_transfer"),
     Trouble(
         "count-odd", "the level is read as 257 bytes, twice", _once("fill", 1, FIFO_COUNT, times=2), "bad_transfer"

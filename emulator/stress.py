@@ -8,6 +8,7 @@ with those in which it waits for the I2C bus, one per transaction), latency.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
@@ -27,14 +28,17 @@ from emulator.rig import DaemonProcess, Ear, Usage, start_broker, usage, wait_fo
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WARM_UP_S = 10.0
+WARM_UP_S = 15.0
 LISTEN_S = 1.0
+BMI270_BYTES = 8192
+"""The emulated one takes any configuration of its size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
     """One run. cpu_percent of one core; latency_s: from a live step's time stamp to its arrival, median."""
 
+    part: str
     rate_hz: float
     walking: bool
     seconds: float
@@ -51,31 +55,33 @@ class Measured:
         latency = "-" if self.latency_p50_s is None else f"{self.latency_p50_s:.2f}"
         what = "walking" if self.walking else "at rest"
         return (
-            f"| {self.rate_hz:g} | {what} | {self.seconds:.0f} | {self.samples} | {self.samples_lost} | {self.steps} "
-            f"| {self.cpu_percent:.2f} | {self.wakes_per_s - self.transfers_per_s:.1f} | {self.wakes_per_s:.1f} "
+            f"| {self.part} | {self.rate_hz:g} | {what} | {self.seconds:.0f} | {self.samples} | {self.samples_lost} "
+            f"| {self.steps} | {self.cpu_percent:.2f} | {self.wakes_per_s - self.transfers_per_s:.1f} | {self.wakes_per_s:.1f} "
             f"| {self.transfers_per_s:.1f} | {latency} |"
         )
 
 
 HEADER = (
-    "| Hz | activity | seconds | samples | lost | steps | CPU % | wakes/s | with I2C waits | I2C/s | latency p50 s |\n"
-    "|---|---|---|---|---|---|---|---|---|---|---|"
+    "| sensor | Hz | activity | seconds | samples | lost | steps | CPU % | wakes/s | with I2C waits | I2C/s "
+    "| latency p50 s |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
-def measure(rate_hz: float, seconds: float, *, walking: bool, directory: Path) -> Measured:
+def measure(part: str, rate_hz: float, seconds: float, *, walking: bool, directory: Path) -> Measured:
     """Run the daemon for warm-up and `seconds`; EmulatorError if it does not live through it."""
     import numpy as np  # noqa: PLC0415  after prepare(): it starts threads
 
     from emulator.bus import EmulatedBus  # noqa: PLC0415
+    from emulator.chips import CHIPS  # noqa: PLC0415
     from emulator.fuse import FuseI2c  # noqa: PLC0415
     from emulator.gait import simulate_walk  # noqa: PLC0415
-    from emulator.mpu6050 import Mpu6050  # noqa: PLC0415
 
     still = np.tile(np.array([[0.0, 0.0, 9.80665, 0.0, 0.0, 0.0]]), (100, 1))
     imu = simulate_walk(seconds + 2 * WARM_UP_S, seed=5).imu if walking else still
-    chip = Mpu6050(imu, 100.0)
-    bus = EmulatedBus({0x68: chip})
+    chip = CHIPS[part].make(imu, 100.0)
+    bus = EmulatedBus(CHIPS[part].devices(chip))
+    firmware = directory / "bmi270-init-data.fw"
+    firmware.write_bytes(bytes(BMI270_BYTES))
     with ExitStack() as stack:
         port = free_port()
         stack.callback(children.stop, start_broker(directory, port))
@@ -83,7 +89,7 @@ def measure(rate_hz: float, seconds: float, *, walking: bool, directory: Path) -
         stack.callback(ear.end)
         wait_for(ear.ready.is_set, "the subscriber is ready")
         stack.enter_context(FuseI2c(directory / "i2c-1", bus))
-        sensor = {"type": "mpu6050", "bus": str(directory / "i2c-1"), "sampling_rate_hz": rate_hz}
+        sensor = {"bus": str(directory / "i2c-1"), "sampling_rate_hz": rate_hz, "firmware": str(firmware)}
         daemon = DaemonProcess(directory, sensor, port, health_s=5.0)
         stack.callback(daemon.end)
         wait_for(lambda: chip.started_s is not None or not daemon.alive, "the daemon has started the sensor")
@@ -99,11 +105,11 @@ def measure(rate_hz: float, seconds: float, *, walking: bool, directory: Path) -
         live = sorted(
             step.received_s - step.happened_s for step in ear.steps if step.received_s > wall_s and not step.late
         )
-        lost = int(ear.last["health"]["samples_dropped"]) + chip.bytes_dropped // 14
+        lost = int(ear.last["health"]["samples_dropped"]) + chip.samples_dropped
     cpu_percent, wakes = after.since(before)
     latency_s = live[len(live) // 2] if live else None
     return Measured(
-        rate_hz, walking, seconds, samples, lost, len(live), cpu_percent, wakes, transfers / seconds, latency_s
+        part, rate_hz, walking, seconds, samples, lost, len(live), cpu_percent, wakes, transfers / seconds, latency_s
     )
 
 
@@ -112,6 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m emulator.stress", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--rates", type=float, nargs="+", default=[100.0, 200.0])
+    parser.add_argument("--sensors", nargs="+", default=["mpu6050"], help="emulated parts, as make run's SENSOR")
     parser.add_argument("--quiet", action="store_true", help="leave the cores alone")
     parser.add_argument("--rest", action="store_true", help="also measure a device at rest")
     options = parser.parse_args(argv)
@@ -121,7 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with ExitStack() as stack:
             if not options.quiet:
                 _load(stack)
-            return _table(options.rates, options.seconds, [True, False] if options.rest else [True])
+            activities = [True, False] if options.rest else [True]
+            return _table(options.sensors, options.rates, options.seconds, activities)
     except FootfallError as error:
         print(f"make stress: {error}", file=sys.stderr)
         return 2
@@ -135,15 +143,14 @@ def _load(stack: ExitStack) -> None:
     stack.callback(children.stop, load)
 
 
-def _table(rates_hz: Sequence[float], seconds: float, activities: Sequence[bool]) -> int:
+def _table(parts: Sequence[str], rates_hz: Sequence[float], seconds: float, activities: Sequence[bool]) -> int:
     print(HEADER, flush=True)
     lost = 0
-    for rate_hz in rates_hz:
-        for walking in activities:
-            with tempfile.TemporaryDirectory(prefix="footfall-") as directory:
-                measured = measure(rate_hz, seconds, walking=walking, directory=Path(directory))
-            print(measured.row(), flush=True)
-            lost += measured.samples_lost
+    for part, rate_hz, walking in itertools.product(parts, rates_hz, activities):
+        with tempfile.TemporaryDirectory(prefix="footfall-") as directory:
+            measured = measure(part, rate_hz, seconds, walking=walking, directory=Path(directory))
+        print(measured.row(), flush=True)
+        lost += measured.samples_lost
     return 1 if lost else 0
 
 

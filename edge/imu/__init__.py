@@ -32,7 +32,7 @@ class Imu(Protocol):
         """Steps that a pedometer inside the sensor counted since it was opened; None where there is none."""
 
     def batches(self) -> Iterator[SampleBatch]:
-        """Blocks of samples as they come, an empty one at least every 0.5 s; ends at close() or the recording's end."""
+        """Blocks of samples as they come, an empty one at least every 0.7 s; ends at close() or the recording's end."""
 
     def counters(self) -> dict[str, int]:
         """Everything that went wrong since it was opened, by name."""
@@ -44,9 +44,17 @@ class Imu(Protocol):
         """End batches() and release the device; safe in a signal handler; may be called twice."""
 
 
+class OpenImu(Protocol):
+    """Opens the configured sensor; gyroscope: whether its samples are wanted too."""
+
+    def __call__(self, sensor: Sensor, /, *, gyroscope: bool) -> Imu:
+        """Return the source; ImuError if that is not possible."""
+
+
 def open_imu(
     sensor: Sensor,
     *,
+    gyroscope: bool = True,
     open_bus: Callable[[str], I2cBus] = SmbusBus,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -54,6 +62,7 @@ def open_imu(
 ) -> Imu:
     """Open the configured sensor and start it.
 
+    gyroscope: without it a chip's FIFO lasts longer and the bus is less busy; its columns are NaN then, or may be.
     open_bus: how a bus is opened by its path, the emulator's where there is none; clock, sleep: virtual in tests.
     Raises ImuError if bus or sensor is not there or answers as something else; with `wait`, as the daemon does, the
     source looks for it again and again instead, and says in status() what is missing.
@@ -68,7 +77,7 @@ def open_imu(
     rotation = np.array(sensor.mount_matrix, np.float32)
     straight = np.array_equal(rotation, np.eye(3))
     return FifoImu(
-        lambda: connect(sensor, open_bus, sleep),
+        lambda: connect(sensor, open_bus, sleep, gyroscope=gyroscope),
         rotation=None if straight else rotation,
         wait_for_hz=sensor.sampling_rate_hz if wait else None,
         clock=clock,
@@ -80,6 +89,8 @@ def connect(
     sensor: Sensor,
     open_bus: Callable[[str], I2cBus] = SmbusBus,
     sleep: Callable[[float], None] = time.sleep,
+    *,
+    gyroscope: bool = True,
 ) -> Chip:
     """Open the bus, find the sensor and identify it, without starting it; ImuError says what is missing."""
     from edge.imu import chips  # noqa: PLC0415  replay needs no chip
@@ -92,7 +103,7 @@ def connect(
             sensor.type,
             sensor.address,
             accept_unknown_id=sensor.accept_unknown_id,
-            options=Options(sensor.sampling_rate_hz, sensor.firmware),
+            options=Options(sensor.sampling_rate_hz, sensor.firmware, gyroscope),
             sleep=sleep,
         )
     except BaseException:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from edge.errors import ImuError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from os import PathLike
 
 T = TypeVar("T")
@@ -25,7 +25,6 @@ RETRY_BUDGET_S = 0.1
 """A time-out blocks for a second (i2c-bcm2835): repeating it would starve the pipeline, so retries end after this."""
 
 SMBUS_BLOCK_BYTES = 32
-MAX_MESSAGES = 42  # of one I2C_RDWR ioctl (uapi/linux/i2c-dev.h, I2C_RDWR_IOCTL_MAX_MSGS)
 
 
 class I2cBus(Protocol):
@@ -41,9 +40,6 @@ class I2cBus(Protocol):
 
     def read_burst(self, address: int, register: int, count: int) -> bytes:
         """Read a FIFO port in one transaction. Never retried: a failed burst may have popped bytes."""
-
-    def read_sequence(self, address: int, runs: Sequence[tuple[int, int]]) -> bytes:
-        """Read (register, count) after (register, count), in as few transactions as possible. Never retried."""
 
     def write_burst(self, address: int, register: int, data: bytes) -> None:
         """Write 1..32 bytes to a port in one transaction. Never retried: a part may have been taken."""
@@ -74,10 +70,6 @@ class RetryingBus(ABC):
     def read_burst(self, address: int, register: int, count: int) -> bytes:
         """Read a FIFO port once."""
         return self._burst(address, register, count)
-
-    def read_sequence(self, address: int, runs: Sequence[tuple[int, int]]) -> bytes:
-        """Read one run of registers after the other, once."""
-        return b"".join(self._read(address, register, count) for register, count in runs)
 
     def write_burst(self, address: int, register: int, data: bytes) -> None:
         """Write to a port once."""
@@ -152,27 +144,6 @@ class SmbusBus(RetryingBus):
 
     def _write_block(self, address: int, register: int, data: bytes) -> None:
         self._smbus.write_i2c_block_data(address, register, list(data))
-
-    def read_sequence(self, address: int, runs: Sequence[tuple[int, int]]) -> bytes:
-        """Read many short runs as the messages of few combined transactions."""
-        if not self._has_transfers:
-            return super().read_sequence(address, runs)
-        from smbus2 import i2c_msg  # noqa: PLC0415
-
-        data = bytearray()
-        pairs = MAX_MESSAGES // 2
-        for first in range(0, len(runs), pairs):
-            some = runs[first : first + pairs]
-            answers = [i2c_msg.read(address, count) for _, count in some]
-            messages = [
-                message
-                for (register, _), answer in zip(some, answers, strict=True)
-                for message in (i2c_msg.write(address, [register]), answer)
-            ]
-            self._smbus.i2c_rdwr(*messages)
-            for answer in answers:
-                data += bytes(answer)
-        return bytes(data)
 
     def _burst(self, address: int, register: int, count: int) -> bytes:
         if not self._has_transfers:

@@ -63,8 +63,11 @@ class Chip(Protocol):
     def verify(self, *, everything: bool) -> None:
         """RegisterFault if the chip was reset; also checks a rolling part (or all) of the other registers."""
 
-    def judge(self) -> bool:
-        """Return overflowed() and do verify(everything=False), in as few transactions as its address map permits."""
+    def judge(self, *, filled: bool = True) -> bool:
+        """Return overflowed() and do verify(everything=False), in as few transactions as its address map permits.
+
+        filled: whether the FIFO can have been full since it was last emptied; if not, the flag need not be asked for.
+        """
 
     def pedometer_steps(self) -> int | None:
         """Return the 16-bit count of the chip's own pedometer, None where it has none."""

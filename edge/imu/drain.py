@@ -5,7 +5,8 @@ I2C carries no checksum, so a read is believed only if everything around it fits
    does not fit is read again once: corrupt twice is no accident.
 2. Enough frames at once that the temperature in each of them proves the step (a random frame fits once in forty, four
    random ones once in three million).
-3. The FIFO did not overflow before or during the burst, and the chip still holds its configuration after it.
+3. The FIFO did not overflow before or during the burst (the fastest sensor had no time to, or the chip says so), and
+   the chip still holds its configuration after it.
 4. No frame is what a dead chip or an idle bus answers (three accelerations of exactly zero, or all ones), and frames do
    not repeat for seconds.
    Once they have, none is believed until the first that differs, however often the chip is set up anew.
@@ -25,6 +26,8 @@ from edge.imu.chip import FifoFault, RegisterFault
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy.typing as npt
+
     from edge.imu.chip import Chip, Frames
     from edge.types import FloatArray
 
@@ -42,11 +45,15 @@ SILENCE_BEFORE_LOST_S = 1.0
 FROZEN_S = 5.0
 """The same sample for so long: noise alone moves several of the twelve bytes in every sample of a living sensor."""
 
-DRAIN_S = 0.22
+DRAIN_S = 0.6
+"""Each reading wakes the processor about four times: for itself, and to wait for each of its transactions."""
 LEARNING_DRAIN_S = 0.1
-LEARNING_S = 3.0
+LEARNING_S = 8.0
 """So long after the start of a segment the sample clock knows little yet: more frequent reads teach it faster."""
+STALL_S = 0.65
+"""A busy host may be so late before samples are lost, if the FIFO is long enough for that and a read now and then."""
 FIFO_SHARE = 1.0 / 3.0
+"""A shorter FIFO is read whenever a third of it is full."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,13 +70,14 @@ class Drain:
 
 
 def drain_interval_s(odr_hz: float, fifo_frames: float = math.inf, *, learning: bool = False) -> float:
-    """How often to read: about every 0.22 s (0.1 s while the sample clock learns), at most a third of the FIFO.
+    """How often to read: about every 0.6 s (0.1 s while the sample clock learns), less where the FIFO is short.
 
     Never a whole number of sample periods: then every read would meet the same phase of the sample clock, and the wait
     between sample and read could not be told from the sample's time. The golden fraction spreads the phases evenly.
     """
     wanted_s = LEARNING_DRAIN_S if learning else DRAIN_S
-    periods = max(MIN_FRAMES + 1, math.floor(min(wanted_s * odr_hz, FIFO_SHARE * fifo_frames)))
+    allowed = max(FIFO_SHARE * fifo_frames, fifo_frames - STALL_S * odr_hz)
+    periods = max(MIN_FRAMES + 1, math.floor(min(wanted_s * odr_hz, allowed)))
     return (periods - 0.382) / odr_hz
 
 
@@ -145,7 +153,7 @@ class FifoReader:
         chip = self._chip
         try:
             data = chip.read_fifo(count)
-            overflowed = chip.judge()
+            overflowed = chip.judge(filled=self._most(self._clock()) > chip.fifo_bytes - chip.frame_bytes)
         except OSError as error:
             raise FifoFault("bad_transfer", f"FIFO burst failed: {error.strerror or error}") from error
         if overflowed:
@@ -174,7 +182,7 @@ class FifoReader:
         """
         imu = frames.imu
         if self._same is not None:
-            fresh = np.flatnonzero((imu != self._same).any(axis=1))
+            fresh = np.flatnonzero(_differ(imu, self._same))
             if not fresh.size:
                 self._on_repeats(len(imu))
                 return frames
@@ -182,7 +190,7 @@ class FifoReader:
                 imu = imu[fresh[0] :]
         self.frozen = False
         self._same = imu[-1].copy()
-        others = np.flatnonzero((imu != self._same).any(axis=1))
+        others = np.flatnonzero(_differ(imu, self._same))
         self._repeats = len(imu) - 1 - (int(others[-1]) + 1 if others.size else 0)
         return replace(frames, imu=imu)
 
@@ -194,3 +202,9 @@ class FifoReader:
             self.frozen = True
             self._counters["frozen_samples"] += self._repeats
         raise RegisterFault(f"the sensor repeats one sample for {FROZEN_S:.0f} s")
+
+
+def _differ(imu: FloatArray, one: FloatArray) -> npt.NDArray[np.bool_]:
+    """Say which samples [n, 6] differ from one [6] in what was measured: NaN is a gyroscope that was left out."""
+    differs: npt.NDArray[np.bool_] = ((imu != one) & ~np.isnan(one)).any(axis=1)
+    return differs

@@ -36,6 +36,8 @@ __all__ = ["COUNTERS", "Chip", "FifoFault", "FifoImu", "Frames", "RegisterFault"
 log = logging.getLogger(__name__)
 
 FAILURES_BEFORE_LOST = 5
+FAILING_BEFORE_LOST_S = 1.0
+"""A bus that fails so often and for so long is opened anew; most FIFOs wait that long for one that only stumbles."""
 FAULTS_BEFORE_LOST = 5
 COUNTERS = (
     "bad_register",
@@ -76,6 +78,7 @@ class FifoImu(ReconnectingImu):
         self._gap = False
         self._learnt_hz: float | None = None
         self._failures = self._faults = 0
+        self._failing_s = self._due_s
         if wait_for_hz is None:
             self._open()
 
@@ -119,15 +122,19 @@ class FifoImu(ReconnectingImu):
             self._sleep(self._due_s - now_s)
 
     def _interval_s(self, now_s: float) -> float:
-        learning = now_s - self._segment_s < LEARNING_S
-        return drain_interval_s(self.rate_hz, self._fifo_frames, learning=learning)
+        """As the FIFO allows; soon after a failure, while the FIFO has room for what has not been read."""
+        soon = self._failures > 0 or now_s - self._segment_s < LEARNING_S
+        return drain_interval_s(self.rate_hz, self._fifo_frames, learning=soon)
 
     def _on_bus_error(self, error: OSError) -> None:
         """Bounded retry: nothing was popped, so the next turn simply tries again, a few times."""
         reason = f"bus error: {error.strerror or error}"
         self._counters["bad_transfer"] += 1
+        now_s = self._clock()
+        self._failing_s = self._failing_s if self._failures else now_s
         self._failures += 1
-        if self._failures >= FAILURES_BEFORE_LOST or error.errno not in TRANSIENT_ERRNOS:
+        lasting = self._failures >= FAILURES_BEFORE_LOST and now_s - self._failing_s >= FAILING_BEFORE_LOST_S
+        if lasting or error.errno not in TRANSIENT_ERRNOS:
             self._lose(reason)
         else:
             self._machine.trouble(reason)

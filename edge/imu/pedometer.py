@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 COUNTER_SIZE = 1 << 16
-POLL_S = 2.0
+POLL_S = 5.0
+"""As often as it can be published."""
 FASTEST_HZ = 5.0
 SURPLUS_STEPS = 20
 """Chips hold the first steps of a walk back until they are sure of it, then count them at once: ST 10, Bosch 4 to 7."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 BACKOFF_S = (0.1, 2.0)
-HEARTBEAT_S = 0.5
+HEARTBEAT_S = 0.7
 
 
 class ReconnectingImu(ABC):
@@ -87,7 +87,7 @@ class ReconnectingImu(ABC):
             self._release()
 
     def batches(self) -> Iterator[SampleBatch]:
-        """Yield a batch about every 0.2 s until close(); an empty one at least every 0.5 s while there is no data."""
+        """Yield a batch about every 0.6 s until close(); an empty one at least every 0.7 s while there is no data."""
         try:
             while not self._stopped:
                 self._busy = True

@@ -10,7 +10,7 @@ import math
 import time
 from typing import TYPE_CHECKING, ClassVar
 
-from emulator.chips.motion import Motion, acc_words, gyr_words, signed16
+from emulator.chips.motion import Motion, acc_words, gyr_words, with_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,10 +27,10 @@ class Chip:
 
     rate_hz: of the recording; who_am_i: another identity for the same part; rate_error: 0.03 makes the sensor's
     oscillator 3 % fast; temperature_c: of the die; start_s: instant on `clock` at which the recording starts, None:
-    with the first sample that enters the FIFO; gyro_counter: gyr_z carries a 16-bit count of the samples taken, so
-    that a reader can count lost ones exactly. After its end the recording's last sample is held, unless it `repeats`.
-    Where samples repeat, the gyroscope's lowest bit moves: no real sensor is without noise. `frozen` takes that away,
-    and every change with it.
+    with the first sample that enters the FIFO; counted: the accelerations carry a count of the samples taken, so that
+    a reader can count lost ones exactly. After its end the recording's last sample is held, unless it `repeats`.
+    Where samples repeat, the lowest bit moves: no real sensor is without noise. `frozen` takes that away, and every
+    change with it.
     """
 
     REGISTERS: ClassVar[int] = 0x80
@@ -50,7 +50,7 @@ class Chip:
         rate_error: float = 0.0,
         temperature_c: float = 31.0,
         start_s: float | None = None,
-        gyro_counter: bool = False,
+        counted: bool = False,
         repeats: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -64,10 +64,11 @@ class Chip:
         """Samples that left the FIFO unread, wholly or in part, because new ones needed the room."""
         self.bytes_dropped = 0
         self._motion = Motion(recording, rate_hz, start_s, repeats=repeats)
-        self._row_before: list[float] = []
+        self._acc_row: list[float] = []
+        self._gyr_row: list[float] = []
         self._acc_words: list[int] = []
         self._gyr_words: list[int] = []
-        self._gyro_counter = gyro_counter
+        self._counted = counted
         self._clock = clock
         self._origin_s = 0.0
         self._running_rates: tuple[float, float] = (0.0, 0.0)
@@ -276,12 +277,20 @@ class Chip:
         """Let the recording start, unless it has: called when a sample is about to enter the FIFO."""
         if self._motion.start_s is None:
             self._motion.start_s = at_s
+            self._acc_row = self._gyr_row = []
 
     def _acc(self, at_s: float, lsb_per_g: float) -> list[int]:
-        """Accelerometer words at a scale; the same again while it is frozen."""
-        if not (self.frozen and self._acc_words):
-            self._acc_words = acc_words(self._motion.row(at_s), lsb_per_g)
-        return list(self._acc_words)
+        """Accelerometer words at a scale, with noise where nothing moves; the same again while it is frozen."""
+        if self.frozen and self._acc_words:
+            return list(self._acc_words)
+        row = self._motion.row(at_s)
+        words = acc_words(row, lsb_per_g)
+        if self._counted:
+            words = with_count(words, self.samples_taken)
+        elif row == self._acc_row:
+            self._add_noise(words)
+        self._acc_row, self._acc_words = row, words
+        return list(words)
 
     def _gyr(self, at_s: float, lsb_per_dps: float) -> list[int]:
         """Gyroscope words at a scale, with noise where nothing moves; the same again while it is frozen."""
@@ -289,12 +298,15 @@ class Chip:
             return list(self._gyr_words)
         row = self._motion.row(at_s)
         words = gyr_words(row, lsb_per_dps)
-        if self._gyro_counter:
-            words[2] = signed16(self.samples_taken)
-        elif row == self._row_before:
-            words[0] ^= self.samples_taken & 1
-        self._row_before, self._gyr_words = row, words
+        if row == self._gyr_row:
+            self._add_noise(words)
+        self._gyr_row, self._gyr_words = row, words
         return list(words)
+
+    def _add_noise(self, words: list[int]) -> None:
+        """Move the lowest bit of the first word, unless it is saturated."""
+        if -32768 < words[0] < 32767:
+            words[0] ^= self.samples_taken & 1
 
     def _put(self, register: int, data: bytes) -> None:
         """Fill output registers."""

@@ -21,8 +21,8 @@ RATE_HZ = 100.0
 
 @pytest.fixture
 def chip() -> Mpu6050:
-    """Give a sensor at rest whose gyr_z counts samples."""
-    return Mpu6050(np.array([[0.0, 0.0, 9.80665, 0.0, 0.0, 0.0]]), RATE_HZ, gyro_counter=True)
+    """Give a sensor at rest that counts its samples."""
+    return Mpu6050(np.array([[0.0, 0.0, 9.80665, 0.0, 0.0, 0.0]]), RATE_HZ, counted=True)
 
 
 @pytest.fixture

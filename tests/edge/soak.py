@@ -23,6 +23,8 @@ from edge.types import SampleBatch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from edge.settings import Sensor
+
 BATCH_SAMPLES = 10
 
 
@@ -76,7 +78,11 @@ def main() -> int:
     config = configuration.load(None, environ)
     daemon.set_up_logging(config)
     source = EndlessWalk(options.directory / "minute.npy", options.hours)
-    daemon.run(config, open_source=lambda _: source)
+
+    def open_source(_: Sensor, *, gyroscope: bool) -> EndlessWalk:  # noqa: ARG001
+        return source
+
+    daemon.run(config, open_source=open_source)
     outbox = Outbox(config.outbox.path, max_age_h=1.0, max_bytes=2**30)
     print(json.dumps({"steps": outbox.total, "waiting": outbox.depth, "rss_mb": source.rss_mb}))
     outbox.close()

@@ -37,6 +37,7 @@ from tests.edge.soak_zones import Margins, differences, hidden, outside
 if TYPE_CHECKING:
     from array import array
 
+    from edge.settings import Sensor
     from emulator.mpu6050 import Mpu6050
 
 BUS = "/dev/i2c-1"
@@ -92,28 +93,41 @@ def run(directory: Path, hours: float, seed: int | None, port: int, pause_s: flo
     }
     config = configuration.load(None, environ)
     daemon.set_up_logging(config)
-    imu = open_imu(config.sensor, open_bus=opener({BUS: bus}), clock=virtual.now, sleep=virtual.sleep, wait=True)
-    assert isinstance(imu, FifoImu)
-    watched = Watched(imu, chip, virtual, hours, chaos)
+    watched: list[Watched] = []
+
+    def open_source(sensor: Sensor, *, gyroscope: bool) -> Watched:
+        imu = open_imu(
+            sensor,
+            gyroscope=gyroscope,
+            open_bus=opener({BUS: bus}),
+            clock=virtual.now,
+            sleep=virtual.sleep,
+            wait=True,
+        )
+        assert isinstance(imu, FifoImu)
+        watched.append(Watched(imu, chip, virtual, hours, chaos))
+        return watched[0]
+
     daemon.run(
         config,
-        open_source=lambda _: watched,
+        open_source=open_source,
         clock=virtual.now,
         wall_clock=lambda: EPOCH_S + virtual.now(),
     )
+    (seen,) = watched
     with sqlite3.connect(path) as db:
         stamps = [row[0] for row in db.execute("SELECT ts_ms FROM step ORDER BY total")]
     return Seen(
         np.array(stamps) / 1000.0 - EPOCH_S,
-        watched.gaps,
-        watched.last_s,
-        watched.garbage,
-        watched.repeated,
-        watched.unreported,
-        watched.samples,
-        watched.notes,
-        watched.rss_mb,
-        watched.counters(),
+        seen.gaps,
+        seen.last_s,
+        seen.garbage,
+        seen.repeated,
+        seen.unreported,
+        seen.samples,
+        seen.notes,
+        seen.rss_mb,
+        seen.counters(),
         [] if chaos is None else chaos.struck,
     )
 

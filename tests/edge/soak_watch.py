@@ -11,8 +11,9 @@ import numpy as np
 from edge.clock import RECENT_S
 from edge.health import rss_mb
 from edge.types import BatchFlag
-from emulator.mpu6050 import STANDARD_GRAVITY, Mpu6050
-from tests.edge.imu.bench import sample_counts
+from emulator.chips.motion import COUNTS
+from emulator.mpu6050 import Mpu6050
+from tests.edge.imu.bench import sample_counts, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,25 +25,24 @@ if TYPE_CHECKING:
     from tests.edge.soak_chaos import Chaos
 
 RATE_HZ = 100.0
-HISTORY = 4096
-LSB = np.array([STANDARD_GRAVITY / 4096] * 3 + [np.pi / 180 / 32.8] * 3)
+HISTORY = COUNTS
 NOTED = 20
 """So many bad batches are told of."""
-HOLE_KNOWN_S = RECENT_S + 0.25
+HOLE_KNOWN_S = RECENT_S + 0.65
 """How long after samples vanished from the FIFO their loss must be reported, see SampleClock.lacks; one more read."""
 
 
 class RememberingChip(Mpu6050):
-    """A chip that keeps the last words it has put into its FIFO, by its sample count."""
+    """A chip that keeps the last accelerations it has put into its FIFO, by its sample count."""
 
     def __init__(self, imu: np.ndarray[tuple[int, int], np.dtype[np.float64]], clock: Callable[[], float]) -> None:
-        self._bytes = bytearray(14 * HISTORY)
-        self.history = np.frombuffer(self._bytes, ">i2").reshape(HISTORY, 7)
-        super().__init__(imu, RATE_HZ, start_s=clock(), repeats=True, gyro_counter=True, clock=clock)
+        self._bytes = bytearray(6 * HISTORY)
+        self.history = np.frombuffer(self._bytes, ">i2").reshape(HISTORY, 3)
+        super().__init__(imu, RATE_HZ, start_s=clock(), repeats=True, counted=True, clock=clock)
 
     def _queue(self) -> None:
-        place = 14 * (self.samples_taken % HISTORY)
-        self._bytes[place : place + 14] = self._registers[0x3B:0x49]
+        place = 6 * (self.samples_taken % HISTORY)
+        self._bytes[place : place + 6] = self._registers[0x3B:0x41]
         super()._queue()
 
 
@@ -98,12 +98,10 @@ class Watched:
 
     def _check(self, batch: SampleBatch) -> None:
         """Compare with what the chip measured; inside a segment no sample may be missing, double or out of order."""
-        words = np.round(batch.imu / LSB).astype(np.int64)
         counts = np.array(sample_counts(batch))
         newest = self._chip.samples_taken
-        index = newest - (newest - counts) % 65536
-        wrong = (words != self._chip.history[index % HISTORY][:, [0, 1, 2, 4, 5, 6]]).any(axis=1)
-        wrong |= newest - index >= HISTORY
+        index = newest - (newest - counts) % HISTORY
+        wrong = (words(batch) != self._chip.history[index % HISTORY]).any(axis=1)
         steps = np.diff(index, prepend=self._last)
         if BatchFlag.GAP_BEFORE in batch.flags:
             self._close_gap(float(batch.time_s[0]))

@@ -22,9 +22,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from edge import outbox_file
+from edge import outbox_file, outbox_rescue
 from edge.errors import OutboxError
 from edge.outbox import Outbox, OutboxRow
+from edge.outbox_file import beside
 from edge.types import StepEvent
 
 if TYPE_CHECKING:
@@ -83,6 +84,31 @@ def crashed(outbox: Outbox, into: Path) -> Path:
         if source.exists():
             shutil.copyfile(source, into / source.name)
     return into / outbox.path.name
+
+
+def log_end(path: Path) -> int:
+    """Return how many bytes of SQLite's log are in use; zeros follow."""
+    end = outbox_rescue.log(beside(path, "-wal")).end
+    assert end is not None
+    return end
+
+
+def test_the_log_has_its_full_size_from_the_start_where_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No commit of the first 800 steps makes it longer, and a full disk does not refuse them."""
+    outbox = opened(tmp_path / "outbox.db")
+    log = beside(outbox.path, "-wal")
+    size = log.stat().st_size
+    assert size == outbox_file.LOG_BYTES
+    rows = [outbox.append(STEP, NOON) for _ in range(700)]
+    assert (log.stat().st_size, outbox.pending(1000)) == (size, rows)
+    assert 0.4 * size < log_end(outbox.path) <= size
+    assert opened(crashed(outbox, tmp_path / "copy")).pending(1000) == rows
+    monkeypatch.setattr(outbox_file, "_ROOM", 1e9)
+    small = opened(tmp_path / "full" / "outbox.db")
+    assert beside(small.path, "-wal").stat().st_size < 100_000
+    assert small.append(STEP, NOON).total == 1
 
 
 def test_steps_come_out_as_they_went_in(tmp_path: Path) -> None:
@@ -421,7 +447,8 @@ def test_a_flipped_bit_in_the_log_loses_nothing(tmp_path: Path, caplog: pytest.L
     path = crashed(outbox, tmp_path / "copy")
     log = path.with_name("outbox.db-wal")
     content = bytearray(log.read_bytes())
-    content[{"header": 17, "first frame": 40, "middle": len(content) // 2, "last frame": -1}[where]] ^= 1
+    end = log_end(path)
+    content[{"header": 17, "first frame": 40, "middle": end // 2, "last frame": end - 1}[where]] ^= 1
     log.write_bytes(content)
     fresh = opened(path)
     assert (fresh.total, fresh.dropped, fresh.pending(1000)) == (150, 0, rows)
@@ -651,7 +678,7 @@ def test_a_step_that_a_failing_disk_refused_can_be_stored_later(
 ) -> None:
     outbox = opened(tmp_path / "outbox.db")
     rows = [outbox.append(STEP, NOON) for _ in range(3)]
-    no_more_bytes(outbox.path.with_name("outbox.db-wal").stat().st_size + 5000)
+    no_more_bytes(log_end(outbox.path) + 5000)
     while len(rows) < 9:
         try:
             rows.append(outbox.append(STEP, NOON))
@@ -756,7 +783,7 @@ def test_a_turn_that_the_disk_refuses_is_refused_as_a_whole(
 ) -> None:
     outbox = opened(tmp_path / "outbox.db")
     first = outbox.append(STEP, NOON)
-    no_more_bytes(outbox.path.with_name("outbox.db-wal").stat().st_size + 5000)
+    no_more_bytes(log_end(outbox.path) + 5000)
     turn = [(STEP, NOON + index) for index in range(100)]
     with pytest.raises(OutboxError) as caught:
         outbox.append_all(turn)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from edge import outbox_rescue
 from edge.daemon import Shelf
 from edge.imu.status import SensorState
 from edge.imu_watch import quality
 from edge.outbox import Outbox
+from edge.outbox_file import beside
 from edge.types import StepEvent
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ def test_steps_wait_while_the_disk_is_full_and_are_stored_in_order_afterwards(
     shelf.store(steps(0, 3))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     # A limit on the file's size is the nearest thing to a full disk that a process can make for itself.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (outbox.path.with_name("outbox.db-wal").stat().st_size, hard))
+    used = outbox_rescue.log(beside(outbox.path, "-wal")).end
+    resource.setrlimit(resource.RLIMIT_FSIZE, (used or 0, hard))
     try:
         for i in range(3, 8):
             shelf.store(steps(i, 1))

@@ -74,6 +74,13 @@ def test_combined_transfer(bus: EmulatedBus) -> None:
     assert read(bus, 0x10, 3) == b"\x10\x11\x12"
 
 
+def test_only_the_last_message_may_be_a_read(bus: EmulatedBus) -> None:
+    """As with i2c-bcm2835: a driver that asks for more works on every board but a Raspberry Pi."""
+    reads = [Message(0x50, is_read=True, data=bytearray(1)) for _ in range(2)]
+    with pytest.raises(OSError, match="not supported"):
+        bus.transfer([Message(0x50, is_read=False, data=bytearray(1)), *reads])
+
+
 def test_an_address_without_device_does_not_acknowledge(bus: EmulatedBus) -> None:
     with pytest.raises(OSError, match="Remote I/O error"):
         bus.transfer([Message(0x51, is_read=False, data=bytearray(1))])

@@ -112,7 +112,7 @@ class _Child:
 def _read(backend: str, directory: str) -> int:
     imu: Imu
     if backend == "i2c":
-        imu = open_imu(Sensor(bus=Path(directory) / "i2c-1"))
+        imu = open_imu(Sensor(bus=Path(directory) / "i2c-1"), gyroscope=False)
     else:
         tree = Path(directory)
         imu = IioImu(lambda: IioSensor(Sensor(backend="iio"), tree / "devices", tree / "dev"))

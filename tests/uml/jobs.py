@@ -277,7 +277,7 @@ def figures(backend: str, seconds: float, stall_s: float = 0.0) -> dict[str, Any
     one = bench("mpu6050", np.array([STILL]), 100.0)
     if backend == "iio":
         one.bind("mpu6050")
-    imu = open_imu(Sensor(backend=backend, bus=one.adapter.number))
+    imu = open_imu(Sensor(backend=backend, bus=one.adapter.number), gyroscope=False)
     batches = imu.batches()
     _take(batches, 2.0)  # until it has settled
     before = _Use.now(one.bus)

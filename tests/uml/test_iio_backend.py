@@ -94,5 +94,5 @@ def test_two_readers_of_one_chip_are_told_apart(boot: Boot) -> None:
 @pytest.mark.parametrize("backend", ["i2c", "iio"])
 def test_what_a_wedged_bus_costs_is_reported(backend: str, boot: Boot) -> None:
     answer = boot(jobs.figures, backend=backend, seconds=20.0, stall_s=3.0)
-    assert answer["lost"] > 200, "the chip's FIFO holds 0.7 s"
+    assert answer["lost"] > 150, "the chip's FIFO holds 1.3 s"
     assert abs(answer["counters"]["gap_samples"] - answer["lost"]) <= 3

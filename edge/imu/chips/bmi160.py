@@ -71,6 +71,7 @@ BMI160 = Part(
     ),
     acc_lsb_per_g=4096.0,
     gyr_lsb_per_dps=32.8,
+    without_gyroscope=((FIFO_GYR_EN, 0),),
 )
 
 

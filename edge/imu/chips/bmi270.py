@@ -94,6 +94,7 @@ BMI270 = Part(
     ),
     acc_lsb_per_g=4096.0,
     gyr_lsb_per_dps=32.768,
+    without_gyroscope=((FIFO_GYR_EN, 0),),
 )
 
 

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 CMD = Field(0x7E, 0xFF)
 SOFT_RESET, FIFO_FLUSH = 0xB6, 0xB0
 
-FRAME_BYTES = 13
-"""Header, gyroscope, accelerometer, little-endian."""
+FRAME_BYTES = (7, 13)
+"""Header, gyroscope if it is wanted, accelerometer, little-endian."""
 
 HEADER_KIND = Field(0x00, 0xFC)  # the two low bits are interrupt tags
-HEADER_GYRO_AND_ACCEL = 0x8C
+HEADER = (0x84, 0x8C)
+"""Of a frame with the accelerometer, and with both sensors."""
 HEADER_SKIP = 0x40  # frames were lost before this one
 
 
@@ -34,7 +35,7 @@ class BoschChip(RegisterChip):
 
     FIFO_LENGTH: ClassVar[Field]
     """High byte of the length, the low byte being in the register before."""
-    frame_bytes = FRAME_BYTES
+    FRAME_BYTES = FRAME_BYTES
 
     def restart_fifo(self) -> None:
         """Empty the FIFO: flush keeps its configuration, and the next frame is a whole one."""
@@ -42,7 +43,7 @@ class BoschChip(RegisterChip):
 
     def overflowed(self) -> bool:
         """Whether the FIFO is full now; that it was full before its burst is what a skip frame says."""
-        return self.fifo_level() > self.fifo_bytes - FRAME_BYTES
+        return self.fifo_level() > self.fifo_bytes - self.frame_bytes
 
     def fifo_level(self) -> int:
         """Bytes waiting; the low byte is read first, which latches both."""
@@ -50,14 +51,14 @@ class BoschChip(RegisterChip):
         return unsigned_le(bytes([low, self.FIFO_LENGTH.get(high)]))
 
     def decode(self, data: bytes) -> Frames:
-        """13-byte frames to m/s² and rad/s; FifoFault if a header is not that of a frame with both sensors."""
+        """Frames to m/s² and rad/s; FifoFault if a header is not that of a frame with all that is wanted."""
         if data and data[0] & HEADER_KIND.mask == HEADER_SKIP:
             raise FifoFault("fifo_overflow", "FIFO overflow: the chip skipped frames")
-        frames: Uint8Array = np.frombuffer(data, np.uint8).reshape(-1, FRAME_BYTES)
-        if np.any(frames[:, 0] & np.uint8(HEADER_KIND.mask) != HEADER_GYRO_AND_ACCEL):
+        frames: Uint8Array = np.frombuffer(data, np.uint8).reshape(-1, self.frame_bytes)
+        if np.any(frames[:, 0] & np.uint8(HEADER_KIND.mask) != HEADER[self.gyroscope]):
             raise FifoFault("bad_transfer", "FIFO frames are out of step")
-        words = int16_le(frames[:, 1:].tobytes(), 6)
-        return self._frames(words[:, 3:6], words[:, 0:3], None)
+        words = int16_le(frames[:, 1:].tobytes(), self.frame_bytes // 2)
+        return self._frames(words[:, -3:], words[:, :3] if self.gyroscope else None, None)
 
     def _command(self, command: int) -> None:
         self._write(CMD.address, command)

@@ -58,7 +58,8 @@ class Part:
     who_am_i: identities it answers with; fifo_bytes: size of its FIFO; rates: ascending; setup: settings that are the
     same at every rate; acc_lsb_per_g, gyr_lsb_per_dps: at the full scale that setup selects; temperature: °C =
     raw / lsb_per_c + offset_c; rate_tolerance: how far off the true rate may be; unchecked: registers that are written
-    but not read back, because silicon that claims to be this part need not have them.
+    but not read back, because silicon that claims to be this part need not have them; without_gyroscope: settings that
+    keep the gyroscope out of the FIFO, in place of those of setup and rate; none where that cannot be.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Part:
     offset_c: float = 0.0
     rate_tolerance: float = 0.2
     unchecked: frozenset[int] = frozenset()
+    without_gyroscope: tuple[Setting, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +106,15 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user set beyond the rate. firmware: the file that a chip which needs one is loaded with."""
+    """What is wanted of a chip. firmware: the file that a chip which needs one is loaded with.
+
+    gyroscope: whether its samples are wanted; without them the FIFO lasts about twice as long, and the bus is half as
+    busy. The gyroscope runs on: on some parts the accelerometer's clock is derived from it.
+    """
 
     sampling_rate_hz: float = 100.0
     firmware: Path | None = None
+    gyroscope: bool = True
 
 
 @dataclass(slots=True)
@@ -129,12 +136,14 @@ class RegisterChip(ABC):
     """A Chip (edge.imu.chip) at a known address, driven by its table row.
 
     part: the row; options.sampling_rate_hz: 10 to 200, the nearest rate of the row is used and given as `odr_hz`.
-    Raises ImuError for a rate outside.
+    gyroscope: whether the frames hold its samples: if it is wanted, or cannot be left out. Raises ImuError for a rate
+    outside.
     """
 
     FIFO_PORT: ClassVar[Field]
     POWER_DOWN: ClassVar[tuple[Setting, ...]]
-    frame_bytes: int
+    FRAME_BYTES: ClassVar[tuple[int, int]]
+    """Of one sample in the FIFO: acceleration only, and with the gyroscope."""
     settle_s: ClassVar[float] = 0.1
     """From the last setting until both sensors deliver what the data sheet promises."""
 
@@ -153,8 +162,11 @@ class RegisterChip(ABC):
         self.name = part.name
         self.odr_hz = rate.odr_hz
         self.rate_tolerance = part.rate_tolerance
+        self.gyroscope = self.options.gyroscope or not part.without_gyroscope
+        self.frame_bytes = self.FRAME_BYTES[self.gyroscope]
         self.fifo_bytes = part.fifo_bytes
-        self._settings = banks([*part.setup, *rate.settings])
+        left_out = () if self.gyroscope else part.without_gyroscope
+        self._settings = banks([*part.setup, *rate.settings, *left_out])
         self._bus = bus
         self._address = address
         self._sleep = sleep
@@ -230,9 +242,12 @@ class RegisterChip(ABC):
         if others and rest == VERIFY_OTHERS_EVERY - 1:
             self._expect(others[turn % len(others)])
 
-    def judge(self) -> bool:
-        """Whether the FIFO has overflowed since the flag was last read; RegisterFault as verify()."""
-        overflowed = self.overflowed()
+    def judge(self, *, filled: bool = True) -> bool:
+        """Whether the FIFO has overflowed since the flag was last read; RegisterFault as verify().
+
+        filled: whether it can have; if not, the flag is not asked for.
+        """
+        overflowed = filled and self.overflowed()
         self.verify(everything=False)
         return overflowed
 
@@ -267,11 +282,13 @@ class RegisterChip(ABC):
         if bank != self._bank:
             raise NotImplementedError(f"{self.name} has no banks")
 
-    def _frames(self, acc: Int16Array, gyr: Int16Array, temperature_c: float | None) -> Frames:
-        """Words as the chip gives them, [n, 3] each, to SI units."""
-        acc_si = acc * np.float32(STANDARD_GRAVITY / self.part.acc_lsb_per_g)
-        gyr_si = gyr * np.float32(np.pi / 180.0 / self.part.gyr_lsb_per_dps)
-        return Frames(np.hstack([acc_si, gyr_si]).astype(np.float32), temperature_c)
+    def _frames(self, acc: Int16Array, gyr: Int16Array | None, temperature_c: float | None) -> Frames:
+        """Words as the chip gives them, [n, 3] each, to SI units; NaN where the gyroscope was left out."""
+        imu = np.full((len(acc), 6), np.nan, np.float32)
+        imu[:, :3] = acc * np.float32(STANDARD_GRAVITY / self.part.acc_lsb_per_g)
+        if gyr is not None:
+            imu[:, 3:] = gyr * np.float32(np.pi / 180.0 / self.part.gyr_lsb_per_dps)
+        return Frames(imu, temperature_c)
 
     def _wait_for(self, done: Field, value: int, within_s: float, what: str) -> None:
         """Poll a field until it has a value; RegisterFault after `within_s`."""

@@ -47,8 +47,8 @@ ACCEL_DLPFCFG = Field(0x14, 0x38, bank=2)
 ACCEL_FS_SEL = Field(0x14, 0x06, bank=2)
 ACCEL_FCHOICE = Field(0x14, 0x01, bank=2)
 
-FRAME_BYTES = 14
-"""Accelerometer, gyroscope, temperature, 7 big-endian words, in order of register number (4.19)."""
+WORDS = (4, 7)
+"""Accelerometer, gyroscope if it is wanted, temperature: big-endian, in order of register number (4.19)."""
 
 FS_8G, FS_1000DPS = 2, 2
 CLOCK_AUTO = 1
@@ -90,6 +90,7 @@ ICM_20948 = Part(
     gyr_lsb_per_dps=32.8,
     lsb_per_c=333.87,
     offset_c=21.0,
+    without_gyroscope=((GYRO_FIFO_EN, 0),),
 )
 
 
@@ -98,7 +99,7 @@ class Icm20948(RegisterChip):
 
     FIFO_PORT = FIFO_R_W
     POWER_DOWN = ((SLEEP, 1),)
-    frame_bytes = FRAME_BYTES
+    FRAME_BYTES = (2 * WORDS[False], 2 * WORDS[True])
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -142,10 +143,10 @@ class Icm20948(RegisterChip):
         return unsigned_be(bytes([FIFO_COUNT.get(high), low]))
 
     def decode(self, data: bytes) -> Frames:
-        """14-byte frames to m/s² and rad/s; FifoFault if the temperature in any of them betrays a frame out of step."""
-        words = int16_be(data, FRAME_BYTES // 2)
-        celsius = self._canary.check(words[:, 6].astype(np.float64))
-        return self._frames(words[:, 0:3], words[:, 3:6], celsius)
+        """Frames to m/s² and rad/s; FifoFault if the temperature in any of them betrays a frame out of step."""
+        words = int16_be(data, WORDS[self.gyroscope])
+        celsius = self._canary.check(words[:, -1].astype(np.float64))
+        return self._frames(words[:, 0:3], words[:, 3:6] if self.gyroscope else None, celsius)
 
     def _select(self, bank: int) -> None:
         if bank != self._bank:

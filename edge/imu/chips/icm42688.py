@@ -1,4 +1,4 @@
-"""InvenSense (TDK) ICM-42688-P: tagged 16-byte FIFO packets.
+"""InvenSense (TDK) ICM-42688-P: tagged FIFO packets of 16 bytes, or of 8 without the gyroscope.
 
 Sources: DS-000347 rev 1.7 (section in brackets); the Linux kernel's drivers/iio/imu/inv_icm42600 (inv_icm42600.h,
 inv_icm42600_buffer.c); for AFSR, which no document mentions, ArduPilot pull request 25332.
@@ -44,11 +44,13 @@ WHO_AM_I = Field(0x75, 0xFF)
 BANK_SEL = Field(0x76, 0x07)  # in every bank
 
 HEADER_CONTENT = Field(0x00, 0xF0)
-"""Of a packet's first byte: empty, accelerometer, gyroscope, 20-bit (6.2); with both sensors in 16 bits it is 0110."""
-HEADER_ACCEL_AND_GYRO = 0b0110
+"""Of a packet's first byte: empty, accelerometer, gyroscope, 20-bit (6.2)."""
+CONTENT = (0b0100, 0b0110)
+"""Of a packet with the accelerometer, and with both sensors, in 16 bits."""
 
-FRAME_BYTES = 16
-"""Packet 3: header, accelerometer, gyroscope (big-endian), temperature in one byte, time stamp (6.1)."""
+FRAME_BYTES = (8, 16)
+"""Packet 1: header, accelerometer (big-endian), temperature in one byte. Packet 3: header, accelerometer, gyroscope,
+temperature in one byte, time stamp (6.1)."""
 
 STREAM, BYPASS = 1, 0
 FS_8G, FS_1000DPS, LOW_NOISE, AFSR_OFF = 1, 1, 3, 1
@@ -86,6 +88,7 @@ ICM_42688_P = Part(
     gyr_lsb_per_dps=32.8,
     lsb_per_c=FIFO_LSB_PER_C,
     offset_c=FIFO_OFFSET_C,
+    without_gyroscope=((FIFO_GYRO_EN, 0),),
 )
 
 
@@ -94,7 +97,7 @@ class Icm42688(RegisterChip):
 
     FIFO_PORT = FIFO_DATA
     POWER_DOWN = ((GYRO_MODE, 0), (ACCEL_MODE, 0))
-    frame_bytes = FRAME_BYTES
+    FRAME_BYTES = FRAME_BYTES
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -140,12 +143,14 @@ class Icm42688(RegisterChip):
 
     def decode(self, data: bytes) -> Frames:
         """Packets to m/s² and rad/s; FifoFault if header or temperature of any of them is not what it must be."""
-        packets = np.frombuffer(data, np.uint8).reshape(-1, FRAME_BYTES)
-        if np.any(bits_of(packets[:, 0], HEADER_CONTENT) != HEADER_ACCEL_AND_GYRO):
+        packets = np.frombuffer(data, np.uint8).reshape(-1, self.frame_bytes)
+        if np.any(bits_of(packets[:, 0], HEADER_CONTENT) != CONTENT[self.gyroscope]):
             raise FifoFault("bad_transfer", "FIFO packets are out of step")
-        celsius = self._canary.check(packets[:, 13].view(np.int8).astype(np.float64))
-        words = int16_be(packets[:, 1:13].tobytes(), 6)
-        return self._frames(words[:, 0:3], words[:, 3:6], celsius)
+        columns = 6 if self.gyroscope else 3
+        temperature = 1 + 2 * columns
+        celsius = self._canary.check(packets[:, temperature].view(np.int8).astype(np.float64))
+        words = int16_be(packets[:, 1:temperature].tobytes(), columns)
+        return self._frames(words[:, 0:3], words[:, 3:6] if self.gyroscope else None, celsius)
 
     @staticmethod
     def _power() -> dict[int, int]:

@@ -46,10 +46,9 @@ FIFO_DATA_OUT = Field(0x3E, 0xFF)
 STEP_COUNTER = Field(0x4B, 0xFF)
 PEDO_EN = Field(0x58, 0x40)  # LSM6DS3
 
-FRAME_BYTES = 12
-"""Gyroscope, then accelerometer, little-endian (5.5.6; st_lsm6dsx_buffer.c)."""
+WORDS = (3, 6)
+"""Gyroscope if it is wanted, then accelerometer, little-endian (5.5.6; st_lsm6dsx_buffer.c)."""
 
-WORDS_A_FRAME = 6
 BYPASS, CONTINUOUS = 0, 6
 FS_8G, FS_1000DPS = 3, 2
 RESET_S = 0.05  # kernel: 50 ms
@@ -78,6 +77,7 @@ def _part(name: str, who_am_i: int, fifo_bytes: int, rates: tuple[Rate, ...], *p
         ),
         acc_lsb_per_g=1000.0 / 0.244,
         gyr_lsb_per_dps=1000.0 / 35.0,
+        without_gyroscope=((DEC_FIFO_GYRO, 0),),
     )
 
 
@@ -109,7 +109,7 @@ class Lsm6ds3(RegisterChip):
 
     FIFO_PORT = FIFO_DATA_OUT
     POWER_DOWN = ((ODR_XL, 0), (ODR_G, 0))
-    frame_bytes = FRAME_BYTES
+    FRAME_BYTES = (2 * WORDS[False], 2 * WORDS[True])
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -140,14 +140,14 @@ class Lsm6ds3(RegisterChip):
         if self._overrun:  # it drops words, not frames, so the pattern would tell of it too, but not of the reason
             self._overrun = False
             raise FifoFault("fifo_overflow", "FIFO overflow")
-        if words and pattern % WORDS_A_FRAME:
+        if words and pattern % WORDS[self.gyroscope]:
             raise FifoFault("bad_transfer", f"the FIFO stands at word {pattern} of a frame")
         return words * 2
 
     def decode(self, data: bytes) -> Frames:
-        """12-byte frames to m/s² and rad/s."""
-        words = int16_le(data, WORDS_A_FRAME)
-        return self._frames(words[:, 3:6], words[:, 0:3], None)
+        """Frames to m/s² and rad/s."""
+        words = int16_le(data, WORDS[self.gyroscope])
+        return self._frames(words[:, -3:], words[:, :3] if self.gyroscope else None, None)
 
     def pedometer_steps(self) -> int | None:
         """Return STEP_COUNTER."""

@@ -65,8 +65,8 @@ TAG_CNT = Field(0x78, 0x06)
 
 TAG_GYRO, TAG_ACCEL = 1, 2
 WORD_BYTES = 7
-FRAME_BYTES = 2 * WORD_BYTES
-"""A gyroscope word and an accelerometer word of the same time slot."""
+WORDS = (1, 2)
+"""An accelerometer word, and a gyroscope word of the same time slot if it is wanted."""
 
 BYPASS, CONTINUOUS = 0, 6
 FS_8G, FS_1000DPS = 3, 2
@@ -102,6 +102,7 @@ def _part(name: str, who_am_i: int) -> Part:
         ),
         acc_lsb_per_g=1000.0 / 0.244,
         gyr_lsb_per_dps=1000.0 / 35.0,
+        without_gyroscope=((BDR_GY, 0),),
     )
 
 
@@ -120,7 +121,7 @@ class Lsm6dsox(RegisterChip):
 
     FIFO_PORT = FIFO_DATA_OUT
     POWER_DOWN = ((ODR_XL, 0), (ODR_G, 0))
-    frame_bytes = FRAME_BYTES
+    FRAME_BYTES = (WORDS[False] * WORD_BYTES, WORDS[True] * WORD_BYTES)
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -163,17 +164,19 @@ class Lsm6dsox(RegisterChip):
         return self._status() * WORD_BYTES
 
     def decode(self, data: bytes) -> Frames:
-        """Pairs of words to m/s² and rad/s; FifoFault if tags or time slots do not fit."""
-        words = np.frombuffer(data, np.uint8).reshape(-1, 2, WORD_BYTES)
+        """Words to m/s² and rad/s; FifoFault if tags or time slots do not fit."""
+        words = np.frombuffer(data, np.uint8).reshape(-1, WORDS[self.gyroscope], WORD_BYTES)
         tags = words[:, :, 0]
         sensor, slot = bits_of(tags, TAG_SENSOR), bits_of(tags, TAG_CNT)
-        gyro = np.argmax(sensor == TAG_GYRO, axis=1)
-        frame = np.arange(len(words))
-        fits = (sensor[frame, gyro] == TAG_GYRO) & (sensor[frame, 1 - gyro] == TAG_ACCEL) & (slot[:, 0] == slot[:, 1])
+        frame, place = np.arange(len(words)), np.argmax(sensor == TAG_ACCEL, axis=1)
+        fits = (sensor[frame, place] == TAG_ACCEL) & (slot[:, 0] == slot[:, -1])
+        gyr = None
+        if self.gyroscope:
+            fits &= sensor[frame, 1 - place] == TAG_GYRO
+            gyr = int16_le(words[frame, 1 - place, 1:].tobytes(), 3)
         if not fits.all() or np.any(np.diff(slot[:, 0]) & np.uint8(3) != 1):
             raise FifoFault("bad_transfer", "FIFO words are out of step")
-        gyr = int16_le(words[frame, gyro, 1:].tobytes(), 3)
-        acc = int16_le(words[frame, 1 - gyro, 1:].tobytes(), 3)
+        acc = int16_le(words[frame, place, 1:].tobytes(), 3)
         if self.part is LSM6DSOX:
             self._weigh(acc)
         return self._frames(acc, gyr, None)

@@ -29,15 +29,13 @@ BDU = Field(0x22, 0x40)
 IF_ADD_INC = Field(0x22, 0x04)
 SW_RESET = Field(0x22, 0x01)
 FIFO_EN = Field(0x23, 0x02)
-OUT_XL = Field(0x28, 0xFF)  # six bytes
 FIFO_MODE = Field(0x2E, 0xE0)
 OVRN = Field(0x2F, 0x40)
 FSS = Field(0x2F, 0x3F)
 
 FRAME_BYTES = 12
-"""As they are read here: gyroscope, then accelerometer, little-endian."""
+"""As they are read here: gyroscope, then accelerometer, little-endian. Both are in the FIFO, or neither."""
 
-AXIS_BYTES = 6
 BYPASS, CONTINUOUS = 0, 6
 FS_8G = 3
 FS_2000DPS = 3  # there is no ±1000 °/s, and ±500 °/s would clip
@@ -65,12 +63,14 @@ LSM9DS1 = Part(
 class Lsm9ds1(RegisterChip):
     """The family's FIFO: each reading of both sensors' output registers takes the oldest sample out.
 
-    No byte of one sample can so become one of another: frames cannot be out of step.
+    While both run at one rate a burst goes round in them, from the gyroscope's to the accelerometer's and back (3.3,
+    figure 7): one transaction reads all samples. A burst always begins with the gyroscope's first byte: frames cannot
+    be out of step.
     """
 
     FIFO_PORT = OUT_G
     POWER_DOWN = ((ODR_G, 0), (ODR_XL, 0))
-    frame_bytes = FRAME_BYTES
+    FRAME_BYTES = (FRAME_BYTES, FRAME_BYTES)
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -98,11 +98,6 @@ class Lsm9ds1(RegisterChip):
         source = self._read(FSS.address, 1)[0]
         self._overrun |= bool(OVRN.get(source))
         return FSS.get(source) * FRAME_BYTES
-
-    def read_fifo(self, count: int) -> bytes:
-        """Read gyroscope and accelerometer once for each sample: one message each, in few transactions."""
-        sample = ((OUT_G.address, AXIS_BYTES), (OUT_XL.address, AXIS_BYTES))
-        return self._bus.read_sequence(self._address, sample * (count // FRAME_BYTES))
 
     def decode(self, data: bytes) -> Frames:
         """Turn samples into m/s² and rad/s."""

@@ -39,8 +39,8 @@ FIFO_COUNT = Field(0x72, 0xFF)
 FIFO_R_W = Field(0x74, 0xFF)
 WHO_AM_I = Field(0x75, 0xFF)
 
-FRAME_BYTES = 14
-"""Accelerometer, temperature, gyroscope, 7 big-endian words, in order of register number (RM-MPU-6000A 4.31)."""
+WORDS = (4, 7)
+"""Accelerometer, temperature, gyroscope if it is wanted: big-endian, by register number (RM-MPU-6000A 4.31)."""
 
 AFS_8G, ACC_LSB_PER_G = 2, 4096.0
 """±8 g: a heel strike reaches 2 to 3 g at the waist and 5 to 6 g at the ankle, a wrist knocked on a table more; ±4 g
@@ -94,6 +94,7 @@ def _part(name: str, who_am_i: int, rates: tuple[Rate, ...], temperature: tuple[
         gyr_lsb_per_dps=GYR_LSB_PER_DPS,
         lsb_per_c=lsb_per_c,
         offset_c=offset_c,
+        without_gyroscope=((GYRO_FIFO_EN, 0),),
         **(defaults | more),
     )
 
@@ -119,7 +120,7 @@ class Mpu6050(RegisterChip):
 
     FIFO_PORT = FIFO_R_W
     POWER_DOWN = ((SLEEP, 1),)
-    frame_bytes = FRAME_BYTES
+    FRAME_BYTES = (2 * WORDS[False], 2 * WORDS[True])
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -154,29 +155,28 @@ class Mpu6050(RegisterChip):
         """Whether the FIFO has overflowed since the last call: reading INT_STATUS clears it."""
         return bool(FIFO_OFLOW_INT.get(self._read(FIFO_OFLOW_INT.address, 1)[0]))
 
-    def judge(self) -> bool:
-        """As the base class, but the settings from SMPLRT_DIV on and the flag come in one read, the flag last.
+    def judge(self, *, filled: bool = True) -> bool:  # noqa: ARG002  the flag costs nothing here
+        """As the base class, but all settings and the flag come in one read, from SMPLRT_DIV to the power registers.
 
-        Of the registers between them reading changes only I2C_MST_STATUS and DMP_INT_STATUS, which nobody uses.
+        Of the registers between them reading changes only I2C_MST_STATUS and DMP_INT_STATUS, which nobody uses, and
+        none is a port at which a burst would stay (the first of those is MEM_R_W, 6Fh).
         """
-        first, last = SMPLRT_DIV.address, FIFO_OFLOW_INT.address
+        first, last = SMPLRT_DIV.address, STANDBY.address
         found = self._read(first, last + 1 - first)
         for block in self._blocks:
-            if block.register < last:
-                at = block.register - first
-                block.check(found[at : at + len(block.expected)])
-        self._expect_in_turn([block for block in self._blocks if block.register > last])
-        return bool(FIFO_OFLOW_INT.get(found[-1]))
+            at = block.register - first
+            block.check(found[at : at + len(block.expected)])
+        return bool(FIFO_OFLOW_INT.get(found[FIFO_OFLOW_INT.address - first]))
 
     def fifo_level(self) -> int:
         """Bytes waiting; the high byte is read first, which latches both."""
         return unsigned_be(self._read(FIFO_COUNT.address, 2))
 
     def decode(self, data: bytes) -> Frames:
-        """14-byte frames to m/s² and rad/s; FifoFault if the temperature in any of them betrays a frame out of step."""
-        words = int16_be(data, FRAME_BYTES // 2)
+        """Frames to m/s² and rad/s; FifoFault if the temperature in any of them betrays a frame out of step."""
+        words = int16_be(data, WORDS[self.gyroscope])
         celsius = self._canary.check(words[:, 3].astype(np.float64))
-        return self._frames(words[:, 0:3], words[:, 4:7], celsius)
+        return self._frames(words[:, 0:3], words[:, 4:7] if self.gyroscope else None, celsius)
 
 
 FAMILY = Family(

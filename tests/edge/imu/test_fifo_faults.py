@@ -10,13 +10,16 @@ import pytest
 
 from edge.imu.chip import FifoFault
 from edge.imu.chips import mpu6050
+from edge.imu.chips.core import Options
 from edge.imu.drain import FROZEN_S, drain_interval_s
 from edge.imu.registers import int16_be
-from emulator.inprocess import InProcessBus
+from emulator.bus import Fault
+from emulator.inprocess import InProcessBus, VirtualTime
 from emulator.mpu6050 import MPU_6050, MPU_6500, Silicon
 from tests.edge.imu.bench import BUS, Bench, Run
 
 FIFO_PORT = 0x74
+STARTED_S = VirtualTime().now()
 
 Trouble = Callable[[Bench], None]
 
@@ -26,7 +29,7 @@ def busy_host(bench: Bench) -> None:
 
 
 def stall_between_count_and_burst(bench: Bench) -> None:
-    bench.bus.inject_now("stall", argument=0.8, times=1, register=FIFO_PORT)
+    bench.bus.inject_now("stall", argument=1.3, times=1, register=FIFO_PORT)
 
 
 def burst_fails(bench: Bench) -> None:
@@ -133,10 +136,11 @@ TROUBLES: list[tuple[Trouble, str]] = [
 ]
 
 
+@pytest.mark.parametrize("gyroscope", [False, True], ids=["acceleration", "six axes"])
 @pytest.mark.parametrize("silicon", [MPU_6050, MPU_6500], ids=["6050", "6500"])
 @pytest.mark.parametrize(("trouble", "counter"), TROUBLES, ids=lambda value: getattr(value, "__name__", None))
-def test_trouble_is_survived_and_reported(trouble: Trouble, counter: str, silicon: Silicon) -> None:
-    bench = Bench(silicon=silicon)
+def test_trouble_is_survived_and_reported(trouble: Trouble, counter: str, silicon: Silicon, gyroscope: bool) -> None:
+    bench = Bench(silicon=silicon, gyroscope=gyroscope)
     imu = bench.open()
     before = bench.run(imu, 2.0)
     trouble(bench)
@@ -164,11 +168,14 @@ def test_a_short_burst_of_nacks_on_registers_is_retried_without_loss(bench: Benc
     assert set(imu.counters().values()) == {0}
 
 
-def test_a_third_of_a_second_without_bus_is_bridged_by_the_fifo(bench: Bench) -> None:
+@pytest.mark.parametrize(("after_s", "from_s"), [(1.0, 0.0), *((10.0, 0.1 * tenth) for tenth in range(1, 7))])
+def test_half_a_second_without_bus_is_bridged_by_the_fifo(bench: Bench, after_s: float, from_s: float) -> None:
+    """Whenever between two readings it begins: soon after a failure the next one is tried."""
     imu = bench.open()
-    first = bench.run(imu, 1.0)
-    bench.bus.inject_now("nack", for_s=0.3)
-    run = Run(first.batches + bench.run(imu, 1.0).batches, 0.0)
+    first = bench.run(imu, after_s)
+    begin_s = bench.time.now() - STARTED_S + from_s
+    bench.bus.inject(Fault("nack", begin_s, begin_s + 0.6))
+    run = Run(first.batches + bench.run(imu, 2.0).batches, 0.0)
     run.check()
     assert (run.lost, run.gaps) == (0, 0)
     assert imu.counters()["bad_transfer"] >= 1
@@ -228,7 +235,7 @@ def test_a_level_between_two_frames_is_looked_at_twice(bench: Bench, surplus: li
 def test_a_nearly_full_fifo_is_restarted(bench: Bench) -> None:
     imu = bench.open()
     bench.run(imu, 1.0)
-    bench.time.sleep(0.715)  # 71 frames, 994 bytes: three more would overflow
+    bench.time.sleep(1.265)  # 126 frames, 1008 bytes: three more would overflow
     bench.run(imu, 0.2)
     assert bench.chip.bytes_dropped == 0
     assert imu.counters()["fifo_overflow"] == 1
@@ -237,8 +244,8 @@ def test_a_nearly_full_fifo_is_restarted(bench: Bench) -> None:
 def test_an_overflow_is_noticed_whatever_the_level_is_now(bench: Bench) -> None:
     imu = bench.open()
     before = bench.run(imu, 1.0)
-    bench.time.sleep(1.0)
-    bench.chip.drop_fifo_bytes(1024 - 20 * 14)
+    bench.time.sleep(1.5)
+    bench.chip.drop_fifo_bytes(1024 - 20 * 8)
     run = Run(before.batches + bench.run(imu, 1.0).batches, 0.0)
     run.check()
     assert (imu.counters()["fifo_overflow"], imu.counters()["bad_transfer"]) == (1, 0)
@@ -259,7 +266,7 @@ def test_heartbeats_go_on_while_the_sensor_is_gone(bench: Bench) -> None:
     bench.run(imu, 1.0)
     bench.bus.inject_now("nack", for_s=60.0)
     run = bench.run(imu, 59.0)
-    assert run.longest_wait_s <= 0.6
+    assert run.longest_wait_s <= 0.8
     assert run.counts == []
     assert bench.bus.transfers < 1500, "back-off keeps the bus quiet"
 
@@ -288,16 +295,20 @@ def test_another_sensor_in_its_place_is_not_believed(bench: Bench) -> None:
     assert len(bench.run(imu, 5.0).counts) > 200
 
 
-@pytest.mark.parametrize("shift", range(1, 14))
-def test_frames_out_of_step_are_recognised(bench: Bench, shift: int) -> None:
+@pytest.mark.parametrize(
+    ("gyroscope", "frame", "shift"),
+    [(wanted, frame, shift) for wanted, frame in ((True, 14), (False, 8)) for shift in range(1, frame)],
+)
+def test_frames_out_of_step_are_recognised(bench: Bench, gyroscope: bool, frame: int, shift: int) -> None:
     bus = InProcessBus(bench.bus)
-    chip = mpu6050.Mpu6050(bus, 0x68, mpu6050.PARTS[0], sleep=bench.time.sleep)
+    options = Options(gyroscope=gyroscope)
+    chip = mpu6050.Mpu6050(bus, 0x68, mpu6050.PARTS[0], options, sleep=bench.time.sleep)
     chip.start()
     bench.time.sleep(0.3)
-    data = chip.read_fifo(20 * 14)
+    data = chip.read_fifo(20 * frame)
     assert len(chip.decode(data).imu) == 20
     with pytest.raises(FifoFault, match="out of step"):
-        chip.decode(data[shift : shift + 14 * 19])
+        chip.decode(data[shift : shift + frame * 19])
 
 
 def test_a_warming_sensor_is_not_taken_for_one_out_of_step(bench: Bench) -> None:
@@ -316,7 +327,7 @@ def test_a_sensor_with_a_wrong_clock_is_timed_by_the_host(rate_error: float) -> 
     run.check()
     assert run.lost == 0
     assert imu.rate_hz == pytest.approx(100.0 * (1.0 + rate_error), rel=5e-4)
-    burst_s, period_s = 24 * 14 * 9 / 400_000.0, 0.01
+    burst_s, period_s = 63 * 8 * 9 / 400_000.0, 0.01
     assert run.batches[-1].time_s[-1] == pytest.approx(bench.time.now(), abs=burst_s + period_s + 0.003)
 
 
@@ -353,33 +364,45 @@ def test_wakes_at_most_twelve_times_a_second(bench: Bench) -> None:
     imu = bench.open()
     assert len(bench.run(imu, 10.0).batches) <= 120
     assert bench.run(imu, 10.0).batches
-    assert len(bench.run(imu, 10.0).batches) <= 48, "after the clock has learnt the rate"
-    assert all(drain_interval_s(odr_hz) <= 0.25 for odr_hz in np.arange(20.0, 210.0))
+    assert len(bench.run(imu, 10.0).batches) <= 17, "after the clock has learnt the rate"
+    assert all(drain_interval_s(odr_hz) <= 0.6 for odr_hz in np.arange(10.0, 210.0))
 
 
-def test_a_reading_takes_little_more_than_three_transactions(bench: Bench) -> None:
-    """Level, burst, then settings and overflow flag together; the power registers every fourth time."""
+def test_a_reading_takes_three_transactions(bench: Bench) -> None:
+    """Level, burst, then all settings and the overflow flag together."""
     imu = bench.open()
-    bench.run(imu, 4.0)
+    bench.run(imu, 10.0)
     before = bench.bus.transfers
     run = bench.run(imu, 10.0)
-    assert bench.bus.transfers - before <= 3.25 * len(run.batches) + 1
+    assert bench.bus.transfers - before == 3 * len(run.batches)
 
 
-@pytest.mark.parametrize("register", [0x19, 0x1A, 0x1B, 0x1C, 0x23, 0x38])
+@pytest.mark.parametrize("register", [0x19, 0x1A, 0x1B, 0x1C, 0x23, 0x38, 0x6A, 0x6B, 0x6C])
 def test_after_every_burst_each_of_these_settings_is_looked_at(bench: Bench, register: int) -> None:
     imu = bench.open()
-    bench.run(imu, 4.0)
+    bench.run(imu, 10.0)
     bench.chip.poke(register, bench.chip.peek(register) ^ 0x01)
     assert [len(batch.imu) for batch in bench.run(imu, 0.1).batches] == [0]
     assert imu.counters()["bad_register"] == 1
 
 
 @pytest.mark.parametrize("odr_hz", [50.0, 100.0, 104.0, 200.0])
-@pytest.mark.parametrize("fifo_frames", [32.0, 36.5, 73.1])
-def test_a_drain_takes_at_most_a_third_of_the_fifo(odr_hz: float, fifo_frames: float) -> None:
+@pytest.mark.parametrize("fifo_frames", [32.0, 64.0, 73.1, 128.0, 512.0])
+def test_a_drain_leaves_two_thirds_of_the_fifo_or_time_for_a_long_stall(odr_hz: float, fifo_frames: float) -> None:
     for learning in (False, True):
-        assert drain_interval_s(odr_hz, fifo_frames, learning=learning) * odr_hz <= fifo_frames / 3.0
+        taken = drain_interval_s(odr_hz, fifo_frames, learning=learning) * odr_hz
+        assert taken <= fifo_frames / 3.0 or fifo_frames - taken >= 0.65 * odr_hz
+
+
+def test_without_the_gyroscope_more_than_half_a_second_of_stall_is_survived(bench: Bench) -> None:
+    imu = bench.open()
+    run = bench.run(imu, 10.0)
+    for _ in range(20):
+        bench.time.sleep(0.64)
+        run = Run(run.batches + bench.run(imu, 1.3).batches, 0.0)
+    run.check()
+    assert (run.lost, run.gaps) == (0, 0)
+    assert all(np.isnan(batch.imu[:, 3:]).all() for batch in run.batches)
 
 
 def test_close_ends_the_batches_and_puts_the_chip_to_sleep(bench: Bench) -> None:
@@ -399,10 +422,11 @@ def test_close_in_the_middle_of_a_burst_waits_for_its_end(bench: Bench) -> None:
     imu = bench.open()
     stream = imu.batches()
     next(stream)
-    sleep, slept = bench.bus.sleep, []
+    sleep = bench.bus.sleep
+    slept: list[float] = []
 
     def close_while_on_the_wire(seconds: float) -> None:
-        if seconds > 140 * 9 / 400_000:
+        if seconds > 70 * 9 / 400_000 and not slept:
             slept.append(seconds)
             imu.close()
         sleep(seconds)
@@ -444,11 +468,11 @@ def test_samples_that_somebody_else_took_from_the_fifo_are_missed(bench: Bench, 
 
 def test_a_frozen_sensor_is_found_out_once_and_not_believed_until_it_moves(bench: Bench) -> None:
     imu = bench.open()
-    bench.run(imu, 2.1)
+    before = bench.run(imu, 2.1)
     bench.chip.frozen = True
     frozen = bench.run(imu, 20.0)
-    repeated = int((np.diff(frozen.counts) == 0).sum())
-    assert FROZEN_S * 100.0 - 30 <= repeated <= FROZEN_S * 100.0
+    repeated = int((np.diff(before.counts[-1:] + frozen.counts) == 0).sum())
+    assert FROZEN_S * 100.0 - 65 <= repeated <= FROZEN_S * 100.0
     assert imu.counters()["frozen_samples"] == repeated
     assert imu.counters()["reinit"] <= 12, "with back-off, though it comes back every time"
     bench.time.sleep(0.02)  # frozen frames and living ones in one burst

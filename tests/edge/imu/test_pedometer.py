@@ -63,5 +63,5 @@ def test_the_total_never_goes_down(counts: list[int], attached: set[int]) -> Non
 
 def test_the_chip_is_asked_seldom() -> None:
     hardware = HardwareTotal()
-    asked = [turn / 10.0 for turn in range(100) if hardware.due(turn / 10.0)]
+    asked = [turn / 10.0 for turn in range(250) if hardware.due(turn / 10.0)]
     assert asked == [0.0, POLL_S, 2 * POLL_S, 3 * POLL_S, 4 * POLL_S]

@@ -211,7 +211,6 @@ LSM9DS1 = [  # ST lsm9ds1_reg.h; kernel: the entry with wai 0x68
     ("IF_ADD_INC", 0x22, 0x04, 0),  # ctrl_reg8_t.if_add_inc
     ("SW_RESET", 0x22, 0x01, 0),  # kernel reset
     ("FIFO_EN", 0x23, 0x02, 0),  # ctrl_reg9_t.fifo_en
-    ("OUT_XL", 0x28, 0xFF, 0),  # OUT_X_L_XL; kernel st_lsm6dsx_acc_channels
     ("FIFO_MODE", 0x2E, 0xE0, 0),  # fifo_ctrl_t.fmode
     ("OVRN", 0x2F, 0x40, 0),  # fifo_src_t.ovrn
     ("FSS", 0x2F, 0x3F, 0),  # fifo_src_t.fss
