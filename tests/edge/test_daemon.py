@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "step.tflite"
 GRAVITY, DEGREE = 9.80665, np.pi / 180
-LIVE_S, BACK_FILL_S = 0.6, 8.0
+LIVE_S, BACK_FILL_S = 0.9, 8.0
 """A step while walking is heard of within the first; one that waited for its walk to be sure, within the second."""
 PHASES_S = np.arange(0, 0.02, 0.004)
 """Where the model's grid of 50 Hz may lie in the recording: the daemon comes to the chip at an instant of its own."""
