@@ -17,7 +17,17 @@ from edge.types import SampleBatch
 if TYPE_CHECKING:
     from edge.recording import Recording
 
-GAPS_S = ((0.0, 2.0), (0.15, 2.0), (0.15, 5.0), (0.3, 2.0), (0.3, 5.0), (0.45, 2.0), (0.11, 1.0), (0.65, 10.0), (0.65, 20.0))
+GAPS_S = (
+    (0.0, 2.0),
+    (0.15, 2.0),
+    (0.15, 5.0),
+    (0.3, 2.0),
+    (0.3, 5.0),
+    (0.45, 2.0),
+    (0.11, 1.0),
+    (0.65, 10.0),
+    (0.65, 20.0),
+)
 """Length of the gaps, and from the start of one to that of the next."""
 FIRST_S = 1.0
 NEAR_S = 0.25

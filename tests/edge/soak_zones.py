@@ -29,6 +29,12 @@ MATCH_S = 0.2
 near-equal maxima the phase of the model's grid decides which is found, see test_daemon."""
 
 
+MARGIN = 0.05
+"""A step with so little more than a threshold is a marginal one. After a gap the sample clock knows the times anew, to
+2 ms, and such a difference moves the model's answers by some hundredths where they are steep: it may be found in one of
+two runs and not in the other."""
+
+
 @dataclass(frozen=True)
 class Margins:
     """How much of what surrounds a gap is not compared, s."""
@@ -62,6 +68,15 @@ def outside(steps_s: np.ndarray, zones: list[tuple[float, float]]) -> np.ndarray
     edges = np.array([edge for zone in zones for edge in zone])
     kept = steps_s[np.searchsorted(edges, steps_s) % 2 == 0]
     return np.asarray(kept)
+
+
+def is_marginal(confidences: np.ndarray, model: Path) -> np.ndarray:
+    """Say which steps have passed a threshold of the model by so little that another run need not find them."""
+    manifest = StepClassifier(model).manifest
+    gate = manifest.gate
+    levels = [manifest.threshold, *(level for level in (gate and gate.first, gate and gate.last) if level)]
+    above = confidences[:, np.newaxis] - np.array(levels)
+    return np.asarray(((above > -1e-6) & (above < MARGIN)).any(axis=1))
 
 
 def differences(expected_s: np.ndarray, found_s: np.ndarray) -> tuple[list[float], list[float]]:
