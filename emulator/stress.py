@@ -56,8 +56,8 @@ class Measured:
         what = "walking" if self.walking else "at rest"
         return (
             f"| {self.part} | {self.rate_hz:g} | {what} | {self.seconds:.0f} | {self.samples} | {self.samples_lost} "
-            f"| {self.steps} | {self.cpu_percent:.2f} | {self.wakes_per_s - self.transfers_per_s:.1f} | {self.wakes_per_s:.1f} "
-            f"| {self.transfers_per_s:.1f} | {latency} |"
+            f"| {self.steps} | {self.cpu_percent:.2f} | {self.wakes_per_s - self.transfers_per_s:.1f} "
+            f"| {self.wakes_per_s:.1f} | {self.transfers_per_s:.1f} | {latency} |"
         )
 
 

@@ -154,7 +154,7 @@ def test_the_device_is_set_up(tree: Tree, buffer: str) -> None:
     assert {name: tree.text(f"{place}/in_{name}_en") for name in ELEMENTS} == {
         name: "0" if name == "temp" else "1" for name in ELEMENTS
     }
-    assert [tree.text(f"{buffer}/{name}") for name in ("enable", "length", "watermark")] == ["1", "1000", "59"]
+    assert [tree.text(f"{buffer}/{name}") for name in ("enable", "length", "watermark")] == ["1", "1000", "21"]
     imu.close()
     imu.close()
     assert tree.text(f"{buffer}/enable") == "0"
