@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,8 +48,10 @@ BEST_READ_RELAXATION = 1.01
 LEARNT_S = 3.0
 """So long after the start of a segment the rate is good enough to judge counts by it."""
 
-RECENT_S = 6.0
-"""How far back such a judgement looks: with two reads a second a single lost sample shows within 2.2 s (simulated)."""
+RECENT_READS = 10
+RECENT_S = RECENT_READS * 0.65
+"""How far back such a judgement looks, where the reads are 0.6 s apart: a single lost sample shows within some reads.
+No longer, or a host clock that is slewed by 500 ppm would look as if samples were missing."""
 
 LACK_SHARE = 0.4
 """Share of a period by which bounds must contradict each other before that counts."""
@@ -101,7 +104,7 @@ class SampleClock:
         """Return the (latest, earliest) instant of a sample, by its number, that the last reads leave possible."""
         latest_s, earliest_s = math.inf, -math.inf
         if now_s - self._since_s >= LEARNT_S:
-            for count, then_s, took_s in self._reads:
+            for count, then_s, took_s in islice(reversed(self._reads), RECENT_READS):
                 if then_s > now_s - RECENT_S:
                     moved_s = then_s + self._period_s * (newest - count)
                     latest_s = min(latest_s, moved_s)

@@ -75,7 +75,7 @@ little of it); of h: how many hours that was.
 95 %: bootstrap over subjects. first, last: recall of the first and last steps of walking bouts; stairs, >3 Hz: recall
 on stairs and at more than 3 steps/s. offset: that one time offset, mean over recordings: each person's is the one with
 most matches of all others within 0.10 s, or of their own where nobody else was scored. bias, SD: the error it leaves.
-p50, p99: from a step to the sample that made its live event known (a sensor is read about every 0.2 s besides);
+p50, p99: from a step to the sample that made its live event known (a sensor is read about every 0.6 s besides);
 held: steps that waited until their walk was sure, found and true, and for how long."""
 """What the columns mean."""
 

@@ -130,19 +130,22 @@ def reserve_log(path: Path) -> None:
     """Let SQLite's log have its full size from the start, filled with zeros, which SQLite takes for no log.
 
     A commit that makes a file longer waits for the file system's journal too: twice as often, and it wears out the
-    card. Does nothing where there is little room; what goes wrong is left to the next commit to tell.
+    card. Does nothing where there is little room or it does not succeed; the next commit tells what is wrong.
     """
     with contextlib.suppress(OSError):
         disk = os.statvfs(path.parent)
         if disk.f_bavail * disk.f_frsize < _ROOM * LOG_BYTES:
             return
         # SQLite's locks are on the database: closing another descriptor of its log drops none.
-        with beside(path, "-wal").open("r+b") as file:
-            size = file.seek(0, os.SEEK_END)
-            while size < LOG_BYTES:
-                size += file.write(bytes(min(_PIECE_BYTES, LOG_BYTES - size)))
-            file.flush()
-            os.fsync(file.fileno())
+        with beside(path, "-wal").open("r+b", buffering=0) as file:
+            before = size = file.seek(0, os.SEEK_END)
+            try:
+                while size < LOG_BYTES:
+                    size += file.write(bytes(min(_PIECE_BYTES, LOG_BYTES - size)))
+                os.fsync(file.fileno())
+            except OSError:  # a quota, which the disk's free space does not show
+                file.truncate(before)
+                raise
 
 
 def asides(path: Path) -> list[Path]:
@@ -198,7 +201,9 @@ def rewrite(db: sqlite3.Connection, path: Path, *, total: int, replaced: bool) -
     db.close()  # before the new one is there: it deletes the log that goes by its name
     if fresh.exists():
         fresh.replace(path)
-    return connect(path, total)
+    fresh_db = connect(path, total)
+    reserve_log(path)
+    return fresh_db
 
 
 def _refuse_in_use(path: Path) -> None:

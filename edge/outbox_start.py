@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MOST_RESCUED = 1_000_000
+_PIECE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def open_outbox(path: Path) -> Start:
     try:
         if not path.exists():  # but a damaged one: the power went right after it was moved aside
             shown.total = max(shown.total, *(outbox_rescue.counts([aside]).total for aside in _asides(path)), 0)
-        db = connect(path, shown.total)
+        # A file that is made anew because only its spoilt log was left starts before what waited: that is rescued.
+        db = connect(path, shown.oldest - 1 if logs and shown.oldest else shown.total)
     except OutboxError:
         _forget(kept)
         raise
@@ -190,8 +192,17 @@ def _keep_log(path: Path) -> Path | None:
         try:
             os.link(original, kept)
         except OSError:  # FAT has no second names
-            shutil.copyfile(original, kept)
+            _copy_used(outbox_rescue.log(original), kept)
     return kept if kept.exists() else None
+
+
+def _copy_used(log: Source, copy: Path) -> None:
+    """Copy as much of a log as is in use: zeros follow, and a disk may be nearly full."""
+    left = log.end
+    with log.path.open("rb") as source, copy.open("wb") as target:
+        while piece := source.read(_PIECE_BYTES if left is None else min(_PIECE_BYTES, left)):
+            target.write(piece)
+            left = None if left is None else left - len(piece)
 
 
 def _forget(kept: Path | None) -> None:
@@ -204,7 +215,7 @@ def _copied(path: Path, logs: list[Source]) -> list[Source]:
     copy, half = beside(path, "-wal.copy"), beside(path, "-wal.half")
     if not logs or copy.exists():
         return logs
-    shutil.copyfile(logs[0].path, half)
+    _copy_used(logs[0], half)
     with half.open("rb") as file:
         os.fsync(file.fileno())
     half.replace(copy)

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-FUNCTIONALITY = 0x00000001 | 0x0EFF0008
-"""I2C_FUNC_I2C | I2C_FUNC_SMBUS_EMUL, what i2c-bcm2835 reports (uapi/linux/i2c.h)."""
+I2C_FUNC_I2C, I2C_FUNC_SMBUS_EMUL = 0x00000001, 0x0EFF0008
+FUNCTIONALITY = I2C_FUNC_I2C | I2C_FUNC_SMBUS_EMUL
+"""What i2c-bcm2835 reports (uapi/linux/i2c.h)."""
 
 FAULT_KINDS = {
     "nack": "the device does not acknowledge; argument: errno, 121 by default (some adapters give 6 or 5)",
@@ -109,7 +110,8 @@ class EmulatedBus:
     """Devices by 7-bit address on one bus.
 
     bitrate_hz: how long transfers take on the wire (9 bits a byte), None for no time at all;
-    clock, sleep: real by default, virtual in fast tests; seed: of the garbage.
+    clock, sleep: real by default, virtual in fast tests; seed: of the garbage; functionality: what the adapter says it
+    can do, without I2C_FUNC_I2C for one that only does SMBus.
     """
 
     devices: Mapping[int, Device]
@@ -117,6 +119,7 @@ class EmulatedBus:
     sleep: Callable[[float], None] = time.sleep
     bitrate_hz: float | None = 400_000.0
     seed: int = 0
+    functionality: int = FUNCTIONALITY
     transfers: int = 0
     errors: int = 0
     _armed: list[_Armed] = field(default_factory=list, init=False)

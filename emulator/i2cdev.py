@@ -8,7 +8,7 @@ import os
 import struct
 from typing import TYPE_CHECKING
 
-from emulator.bus import FUNCTIONALITY, Message, smbus_transfer
+from emulator.bus import I2C_FUNC_I2C, Message, smbus_transfer
 
 if TYPE_CHECKING:
     from emulator.bus import EmulatedBus
@@ -43,8 +43,10 @@ class I2cDev:
         if command in (I2C_SLAVE, I2C_SLAVE_FORCE):
             self._address[handle] = argument
         elif command == I2C_FUNCS:
-            poke_memory(pid, argument, struct.pack("@L", FUNCTIONALITY))
+            poke_memory(pid, argument, struct.pack("@L", self._bus.functionality))
         elif command == I2C_RDWR:
+            if not self._bus.functionality & I2C_FUNC_I2C:
+                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
             return self._rdwr(pid, argument)
         elif command == I2C_SMBUS:
             self._smbus(handle, pid, argument)

@@ -47,7 +47,7 @@ class InProcessBus(RetryingBus):
 
     def _read(self, address: int, register: int, count: int) -> bytes:
         if count > SMBUS_BLOCK_BYTES:
-            return self._burst(address, register, count)
+            return self._burst(address, register, count, 1)
         data = bytearray(34)
         if count == 1:
             smbus_transfer(self._open_bus(), address, is_read=True, command=register, size=SMBUS_BYTE_DATA, data=data)
@@ -66,7 +66,7 @@ class InProcessBus(RetryingBus):
             self._open_bus(), address, is_read=False, command=register, size=SMBUS_I2C_BLOCK_DATA, data=union
         )
 
-    def _burst(self, address: int, register: int, count: int) -> bytes:
+    def _burst(self, address: int, register: int, count: int, unit: int) -> bytes:  # noqa: ARG002
         answer = Message(address, is_read=True, data=bytearray(count))
         self._open_bus().transfer([Message(address, is_read=False, data=bytearray([register])), answer])
         return bytes(answer.data)

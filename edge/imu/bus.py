@@ -38,8 +38,11 @@ class I2cBus(Protocol):
     def write_register(self, address: int, register: int, value: int) -> None:
         """Write one register; safe to repeat, so retried a few times."""
 
-    def read_burst(self, address: int, register: int, count: int) -> bytes:
-        """Read a FIFO port in one transaction. Never retried: a failed burst may have popped bytes."""
+    def read_burst(self, address: int, register: int, count: int, *, unit: int = 1) -> bytes:
+        """Read a FIFO port in one transaction. Never retried: a failed burst may have popped bytes.
+
+        unit: bytes that belong together, 32 or fewer; an adapter that cannot read so many at once cuts between units.
+        """
 
     def write_burst(self, address: int, register: int, data: bytes) -> None:
         """Write 1..32 bytes to a port in one transaction. Never retried: a part may have been taken."""
@@ -67,9 +70,9 @@ class RetryingBus(ABC):
         """Write one register, retrying transient errors."""
         self._retry(lambda: self._write(address, register, value))
 
-    def read_burst(self, address: int, register: int, count: int) -> bytes:
+    def read_burst(self, address: int, register: int, count: int, *, unit: int = 1) -> bytes:
         """Read a FIFO port once."""
-        return self._burst(address, register, count)
+        return self._burst(address, register, count, unit)
 
     def write_burst(self, address: int, register: int, data: bytes) -> None:
         """Write to a port once."""
@@ -100,7 +103,7 @@ class RetryingBus(ABC):
         """Write up to 32 bytes, once."""
 
     @abstractmethod
-    def _burst(self, address: int, register: int, count: int) -> bytes:
+    def _burst(self, address: int, register: int, count: int, unit: int) -> bytes:
         """Read a port, once."""
 
 
@@ -134,7 +137,7 @@ class SmbusBus(RetryingBus):
             return bytes([self._smbus.read_byte_data(address, register)])
         if count > SMBUS_BLOCK_BYTES:
             if self._has_transfers:
-                return self._burst(address, register, count)
+                return self._burst(address, register, count, 1)
             head = self._read(address, register, SMBUS_BLOCK_BYTES)
             return head + self._read(address, register + len(head), count - len(head))
         return bytes(self._smbus.read_i2c_block_data(address, register, count))
@@ -145,20 +148,20 @@ class SmbusBus(RetryingBus):
     def _write_block(self, address: int, register: int, data: bytes) -> None:
         self._smbus.write_i2c_block_data(address, register, list(data))
 
-    def _burst(self, address: int, register: int, count: int) -> bytes:
+    def _burst(self, address: int, register: int, count: int, unit: int) -> bytes:
         if not self._has_transfers:
-            return self._chunks(address, register, count)
+            return self._chunks(address, register, count, unit)
         from smbus2 import i2c_msg  # noqa: PLC0415
 
         select, answer = i2c_msg.write(address, [register]), i2c_msg.read(address, count)
         self._smbus.i2c_rdwr(select, answer)
         return bytes(answer)
 
-    def _chunks(self, address: int, register: int, count: int) -> bytes:
-        """Read 32 bytes at a time, all that an SMBus-only adapter can; a FIFO port does not mind where it is cut."""
+    def _chunks(self, address: int, register: int, count: int, unit: int) -> bytes:
+        """Read whole units, 32 bytes or fewer at a time, all that an SMBus-only adapter can."""
         data = bytearray()
         while len(data) < count:
-            size = min(SMBUS_BLOCK_BYTES, count - len(data))
+            size = min(SMBUS_BLOCK_BYTES // unit * unit, count - len(data))
             data += bytes(self._smbus.read_i2c_block_data(address, register, size))
         return bytes(data)
 

@@ -48,14 +48,11 @@ class Chip(Protocol):
     def restart_fifo(self) -> None:
         """Empty the FIFO so that the next byte in it is the first of a frame; clear the overflow flag."""
 
-    def overflowed(self) -> bool:
-        """Whether the FIFO has overflowed since the flag was last read."""
-
     def fifo_level(self) -> int:
         """Bytes waiting in the FIFO."""
 
     def read_fifo(self, count: int) -> bytes:
-        """Pop bytes, in one transaction, without retry."""
+        """Pop whole frames, so many bytes, in one transaction where the adapter can, without retry."""
 
     def decode(self, data: bytes) -> Frames:
         """Frames to SI units; FifoFault if they are out of step."""
@@ -63,10 +60,10 @@ class Chip(Protocol):
     def verify(self, *, everything: bool) -> None:
         """RegisterFault if the chip was reset; also checks a rolling part (or all) of the other registers."""
 
-    def judge(self, *, filled: bool = True) -> bool:
-        """Return overflowed() and do verify(everything=False), in as few transactions as its address map permits.
+    def judge(self) -> bool:
+        """Do verify(everything=False); return whether the chip has told of an overflow since this was last asked.
 
-        filled: whether the FIFO can have been full since it was last emptied; if not, the flag need not be asked for.
+        An overflow flag is only looked at where that costs no transaction of its own: time tells, too.
         """
 
     def pedometer_steps(self) -> int | None:

@@ -5,8 +5,8 @@ I2C carries no checksum, so a read is believed only if everything around it fits
    does not fit is read again once: corrupt twice is no accident.
 2. Enough frames at once that the temperature in each of them proves the step (a random frame fits once in forty, four
    random ones once in three million).
-3. The FIFO did not overflow before or during the burst (the fastest sensor had no time to, or the chip says so), and
-   the chip still holds its configuration after it.
+3. The FIFO did not overflow: it was not nearly full before the burst, the fastest sensor had no time to fill it up
+   until its end, and the chip does not say so. It still holds its configuration afterwards.
 4. No frame is what a dead chip or an idle bus answers (three accelerations of exactly zero, or all ones), and frames do
    not repeat for seconds.
    Once they have, none is believed until the first that differs, however often the chip is set up anew.
@@ -43,7 +43,7 @@ MOST_OF_ONES_M_S2 = 0.006
 """-1 LSB at up to ±16 g; no sensor measures it on three axes at once but in free fall, and then not for long."""
 SILENCE_BEFORE_LOST_S = 1.0
 FROZEN_S = 5.0
-"""The same sample for so long: noise alone moves several of the twelve bytes in every sample of a living sensor."""
+"""The same sample for so long: noise alone moves some of the three accelerations in every sample of a living sensor."""
 
 DRAIN_S = 0.6
 """Each reading wakes the processor about four times: for itself, and to wait for each of its transactions."""
@@ -125,7 +125,7 @@ class FifoReader:
         if level < MIN_FRAMES * chip.frame_bytes:
             self._on_silence(level, counted_s)
             return None
-        frames = self._burst(level)
+        frames = self._burst(level, began_s)
         complete = level >= self._fewest(began_s, self._heard_s)
         self._emptied_s, self._heard_s = began_s, counted_s
         return Drain(self._living(frames), counted_s, counted_s - began_s, complete)
@@ -138,8 +138,11 @@ class FifoReader:
 
     def _most(self, now_s: float) -> float:
         """How many bytes can be in the FIFO at most, if it was empty when it was last emptied."""
-        frames = (now_s - self._emptied_s) * self._chip.odr_hz * FASTEST + SLACK_FRAMES
-        return frames * self._chip.frame_bytes
+        return self._made(now_s - self._emptied_s)
+
+    def _made(self, seconds: float) -> float:
+        """How many bytes the fastest sensor makes in this time."""
+        return (seconds * self._chip.odr_hz * FASTEST + SLACK_FRAMES) * self._chip.frame_bytes
 
     def _fewest(self, now_s: float, since_s: float) -> float:
         """How many bytes the slowest sensor makes in this time."""
@@ -149,14 +152,16 @@ class FifoReader:
         fewest = self._fewest(now_s, self._emptied_s)
         return level % self._chip.frame_bytes == 0 and fewest <= level <= self._most(now_s)
 
-    def _burst(self, count: int) -> Frames:
+    def _burst(self, level: int, began_s: float) -> Frames:
+        """Read what was there at `began_s`, unless more has come since than there was room for."""
         chip = self._chip
         try:
-            data = chip.read_fifo(count)
-            overflowed = chip.judge(filled=self._most(self._clock()) > chip.fifo_bytes - chip.frame_bytes)
+            data = chip.read_fifo(level)
+            filled = level + self._made(self._clock() - began_s) > chip.fifo_bytes
+            overflowed = chip.judge()
         except OSError as error:
             raise FifoFault("bad_transfer", f"FIFO burst failed: {error.strerror or error}") from error
-        if overflowed:
+        if overflowed or filled:
             raise FifoFault("fifo_overflow", "FIFO overflow before or during the burst")
         frames = chip.decode(data)
         acceleration = frames.imu[:, :3]

@@ -10,7 +10,7 @@ import pytest
 
 from edge.imu import open_imu
 from edge.settings import Sensor
-from emulator.bus import EmulatedBus
+from emulator.bus import FUNCTIONALITY, I2C_FUNC_SMBUS_EMUL, EmulatedBus
 from emulator.chips import CHIPS
 from emulator.fuse import FuseI2c
 from emulator.namespace import unavailable
@@ -28,14 +28,19 @@ PATIENCE_S = 60.0
 @pytest.mark.parametrize(
     "part", ["mpu6500", "icm20948", "icm42688", "lsm6ds3", "lsm6ds3trc", "lsm6dsox", "bmi160", "bmi270", "lsm9ds1"]
 )
-@pytest.mark.parametrize("gyroscope", [True, False], ids=["six axes", "acceleration"])
-def test_every_family_is_read_through_smbus2(part: str, gyroscope: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("gyroscope", "functionality"),
+    [(True, FUNCTIONALITY), (False, FUNCTIONALITY), (False, I2C_FUNC_SMBUS_EMUL)],
+    ids=["six axes", "acceleration", "an adapter that only does SMBus"],
+)
+def test_every_family_is_read_through_smbus2(part: str, gyroscope: bool, functionality: int, tmp_path: Path) -> None:
     if reason := unavailable():
         pytest.skip(reason)
     firmware = tmp_path / "bmi270-init-data.fw"
     firmware.write_bytes(bytes(8192))
     chip = CHIPS[part].make(np.array([STILL]), 100.0)
-    with FuseI2c(tmp_path / "i2c-1", EmulatedBus(CHIPS[part].devices(chip))) as mounted:
+    bus = EmulatedBus(CHIPS[part].devices(chip), functionality=functionality)
+    with FuseI2c(tmp_path / "i2c-1", bus) as mounted:
         imu = open_imu(Sensor(bus=mounted.path, firmware=firmware), gyroscope=gyroscope)
         measured = slice(0, 6 if gyroscope or part == "lsm9ds1" else 3)
         samples = 0

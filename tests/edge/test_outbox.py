@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import shutil
@@ -109,6 +110,46 @@ def test_the_log_has_its_full_size_from_the_start_where_there_is_room(
     small = opened(tmp_path / "full" / "outbox.db")
     assert beside(small.path, "-wal").stat().st_size < 100_000
     assert small.append(STEP, NOON).total == 1
+
+
+def test_a_log_whose_first_sector_is_gone_gives_its_steps_back(tmp_path: Path) -> None:
+    """The file itself is still empty then: all there is stands in the log."""
+    outbox = opened(tmp_path / "outbox.db")
+    rows = [outbox.append(STEP, NOON) for _ in range(300)]
+    path = crashed(outbox, tmp_path / "copy")
+    with beside(path, "-wal").open("r+b") as log:
+        log.write(bytes(512))
+    fresh = opened(path)
+    assert fresh.total == 300
+    assert fresh.depth + fresh.dropped == 300
+    assert fresh.depth >= 290
+    assert [row for row in rows if row.total <= 300 - fresh.dropped][-1] in fresh.pending(1000)
+
+
+def test_without_hard_links_only_what_is_used_of_the_log_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_more_bytes: Callable[[int], None]
+) -> None:
+    """On FAT, and on a disk that is nearly full."""
+    outbox = opened(tmp_path / "outbox.db")
+    rows = [outbox.append(STEP, NOON) for _ in range(5)]
+    path = crashed(outbox, tmp_path / "copy")
+
+    def no_link(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_link)
+    no_more_bytes(log_end(path) + 100_000)
+    fresh = opened(path)
+    assert fresh.pending(10) == rows
+
+
+def test_a_quota_that_does_not_hold_the_log_leaves_it_as_it_was(
+    tmp_path: Path, no_more_bytes: Callable[[int], None]
+) -> None:
+    no_more_bytes(1_000_000)
+    outbox = opened(tmp_path / "outbox.db")
+    assert beside(outbox.path, "-wal").stat().st_size < 100_000
+    assert outbox.append(STEP, NOON).total == 1
 
 
 def test_steps_come_out_as_they_went_in(tmp_path: Path) -> None:
@@ -460,7 +501,7 @@ def test_a_flipped_bit_in_the_log_loses_nothing(tmp_path: Path, caplog: pytest.L
     if kept.exists():
         (record,) = caplog.records
         assert "has been 150: raised" in record.getMessage()
-        assert kept.read_bytes() == bytes(content)
+        assert kept.read_bytes() == bytes(content)[:end]
     fresh.close()
     assert opened(path).total == 151
 

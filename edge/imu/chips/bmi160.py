@@ -80,6 +80,7 @@ class Bmi160(BoschChip):
 
     FIFO_PORT = FIFO_DATA
     FIFO_LENGTH = FIFO_LENGTH
+    PLAIN = {0: (ACC_ODR.address, FIFO_ACC_EN.address)}  # noqa: RUF012
     POWER_DOWN = ()
 
     def reset(self) -> None:

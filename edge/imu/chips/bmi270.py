@@ -103,6 +103,7 @@ class Bmi270(BoschChip):
 
     FIFO_PORT = FIFO_DATA
     FIFO_LENGTH = FIFO_LENGTH
+    PLAIN = {0: (ACC_ODR.address, FIFO_ACC_EN.address)}  # noqa: RUF012
     POWER_DOWN = ((TEMP_EN, 0), (ACC_EN, 0), (GYR_EN, 0))
 
     def reset(self) -> None:

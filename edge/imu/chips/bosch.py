@@ -41,10 +41,6 @@ class BoschChip(RegisterChip):
         """Empty the FIFO: flush keeps its configuration, and the next frame is a whole one."""
         self._command(FIFO_FLUSH)
 
-    def overflowed(self) -> bool:
-        """Whether the FIFO is full now; that it was full before its burst is what a skip frame says."""
-        return self.fifo_level() > self.fifo_bytes - self.frame_bytes
-
     def fifo_level(self) -> int:
         """Bytes waiting; the low byte is read first, which latches both."""
         low, high = self._read(self.FIFO_LENGTH.address - 1, 2)

@@ -4,7 +4,7 @@ Rules of this module:
 - everything that is written to a running chip stands in tables, so that everything can be read back and checked;
 - a rate is a row too: its register values, and with them the low-pass filter that keeps the accelerometer below half
   that rate. A rate for which the chip has no such filter is not in the table;
-- a reset clears the first block of checked registers: it is read after every burst, the others in turn.
+- what a reset clears, and the accelerometer's range and rate with it, is read after every burst, the rest in turn.
 """
 
 from __future__ import annotations
@@ -119,17 +119,28 @@ class Options:
 
 @dataclass(slots=True)
 class _Block:
-    """Neighbouring registers, and what they must hold."""
+    """Registers that one read brings, and what some of them must hold: {register: value}, in ascending order."""
 
     bank: int
-    register: int
-    expected: bytes
+    expected: dict[int, int]
+
+    @property
+    def first(self) -> int:
+        """The register that the read begins with."""
+        return next(iter(self.expected))
+
+    @property
+    def length(self) -> int:
+        """How many registers it brings."""
+        return max(self.expected) - self.first + 1
 
     def check(self, found: bytes) -> None:
-        """RegisterFault if they hold something else."""
-        if found != self.expected:
-            where = f"{self.register:#04x}" + (f" of bank {self.bank}" if self.bank else "")
-            raise RegisterFault(f"registers from {where} hold {found.hex()} instead of {self.expected.hex()}")
+        """RegisterFault if one of them holds something else."""
+        for register, wanted in self.expected.items():
+            if found[register - self.first] != wanted:
+                where = f"{register:#04x}" + (f" of bank {self.bank}" if self.bank else "")
+                value = found[register - self.first]
+                raise RegisterFault(f"register {where} holds {value:#04x} instead of {wanted:#04x}")
 
 
 class RegisterChip(ABC):
@@ -144,6 +155,9 @@ class RegisterChip(ABC):
     POWER_DOWN: ClassVar[tuple[Setting, ...]]
     FRAME_BYTES: ClassVar[tuple[int, int]]
     """Of one sample in the FIFO: acceleration only, and with the gyroscope."""
+    PLAIN: ClassVar[Mapping[int, tuple[int, int]]] = {}
+    """First and last of a range of registers, by bank, in which reading changes nothing that matters and no port holds
+    a burst up: all settings in it are read at once, those of the accelerometer among them."""
     settle_s: ClassVar[float] = 0.1
     """From the last setting until both sensors deliver what the data sheet promises."""
 
@@ -171,12 +185,9 @@ class RegisterChip(ABC):
         self._address = address
         self._sleep = sleep
         self._bank = 0
-        self._blocks = [
-            _Block(bank, register, values)
-            for bank, registers in sorted(self.checked().items())
-            for register, values in runs({r: v for r, v in registers.items() if r not in part.unchecked})
-        ]
+        self._blocks = self._blocks_of(part.unchecked)
         self._verified = 0
+        self._overrun = False  # the chip has told of an overflow, in a status that was read for another reason
 
     def start(self) -> None:
         """Reset, wake, configure, start the FIFO, read back."""
@@ -203,16 +214,12 @@ class RegisterChip(ABC):
         """Empty the FIFO so that the next byte in it is the first of a frame; clear the overflow flag."""
 
     @abstractmethod
-    def overflowed(self) -> bool:
-        """Whether the FIFO has overflowed since the flag was last read."""
-
-    @abstractmethod
     def fifo_level(self) -> int:
         """Bytes waiting in the FIFO."""
 
     def read_fifo(self, count: int) -> bytes:
-        """Pop bytes, in one transaction, without retry."""
-        return self._bus.read_burst(self._address, self.FIFO_PORT.address, count)
+        """Pop whole frames, in one transaction where the adapter can, without retry."""
+        return self._bus.read_burst(self._address, self.FIFO_PORT.address, count, unit=self.frame_bytes)
 
     @abstractmethod
     def decode(self, data: bytes) -> Frames:
@@ -226,6 +233,20 @@ class RegisterChip(ABC):
         """Everything that a running chip must hold: {bank: {register: value}}. Families add what is no setting."""
         return {bank: dict(registers) for bank, registers in self._settings.items()}
 
+    def _blocks_of(self, unchecked: frozenset[int]) -> list[_Block]:
+        """Make the reads that check everything: the plain ranges first, that of bank 0 before all."""
+        plain: list[_Block] = []
+        others: list[_Block] = []
+        for bank, registers in sorted(self.checked().items()):
+            low, high = self.PLAIN.get(bank, (1, 0))
+            wanted = {register: value for register, value in sorted(registers.items()) if register not in unchecked}
+            inside = {register: value for register, value in wanted.items() if low <= register <= high}
+            if inside:
+                plain.append(_Block(bank, inside))
+            for first, values in runs({r: v for r, v in wanted.items() if r not in inside}):
+                others.append(_Block(bank, dict(enumerate(values, first))))
+        return plain + others
+
     def verify(self, *, everything: bool) -> None:
         """RegisterFault if the chip was reset or has drifted: the first block always, the others in turn."""
         first, *others = self._blocks
@@ -233,23 +254,16 @@ class RegisterChip(ABC):
             self._expect(*self._blocks)
             return
         self._expect(first)
-        self._expect_in_turn(others)
-
-    def _expect_in_turn(self, others: list[_Block]) -> None:
-        """Check one of the other blocks every few calls."""
         turn, rest = divmod(self._verified, VERIFY_OTHERS_EVERY)
         self._verified += 1
         if others and rest == VERIFY_OTHERS_EVERY - 1:
             self._expect(others[turn % len(others)])
 
-    def judge(self, *, filled: bool = True) -> bool:
-        """Whether the FIFO has overflowed since the flag was last read; RegisterFault as verify().
-
-        filled: whether it can have; if not, the flag is not asked for.
-        """
-        overflowed = filled and self.overflowed()
+    def judge(self) -> bool:
+        """Say whether the chip has told of an overflow since this was last asked; RegisterFault as verify()."""
+        overrun, self._overrun = self._overrun, False
         self.verify(everything=False)
-        return overflowed
+        return overrun
 
     def shutdown(self) -> None:
         """Put the chip to sleep and release the bus; never raises; may be called twice."""
@@ -266,7 +280,7 @@ class RegisterChip(ABC):
     def _expect(self, *blocks: _Block) -> None:
         for block in blocks:
             with self._in_bank(block.bank):
-                found = self._read(block.register, len(block.expected))
+                found = self._read(block.first, block.length)
             block.check(found)
 
     @contextlib.contextmanager

@@ -25,8 +25,6 @@ DEVICE_RESET = Field(0x06, 0x80)
 SLEEP = Field(0x06, 0x40)
 CLKSEL = Field(0x06, 0x07)
 DISABLE_AXES = Field(0x07, 0x3F)
-FIFO_OVERFLOW_EN = Field(0x12, 0x1F)
-FIFO_OVERFLOW_INT = Field(0x1B, 0x1F)
 TEMP_OUT = Field(0x39, 0xFF)
 ACCEL_FIFO_EN = Field(0x67, 0x10)
 GYRO_FIFO_EN = Field(0x67, 0x0E)  # Z, Y, X
@@ -76,7 +74,6 @@ ICM_20948 = Part(
     rates=tuple(_rate(divider) for divider in DIVIDERS),
     setup=(
         (DISABLE_AXES, 0),
-        (FIFO_OVERFLOW_EN, 0x1F),
         (ACCEL_FIFO_EN, 1),
         (GYRO_FIFO_EN, 0b111),
         (TEMP_FIFO_EN, 1),
@@ -100,6 +97,11 @@ class Icm20948(RegisterChip):
     FIFO_PORT = FIFO_R_W
     POWER_DOWN = ((SLEEP, 1),)
     FRAME_BYTES = (2 * WORDS[False], 2 * WORDS[True])
+    PLAIN = {  # noqa: RUF012
+        0: (USER_FIFO_EN.address, FIFO_MODE.address),
+        2: (GYRO_SMPLRT_DIV.address, ACCEL_FCHOICE.address),
+    }
+    """In bank 0 reading changes only status registers that nobody uses; the first port is FIFO_R_W, 72h."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -130,12 +132,7 @@ class Icm20948(RegisterChip):
         self._write(FIFO_RESET.address, FIFO_RESET.put(0x1F))
         self._write(FIFO_RESET.address, 0)
         self._write(USER_FIFO_EN.address, USER_FIFO_EN.put(1))
-        self.overflowed()
         self._write(sources, self._settings[0][sources])
-
-    def overflowed(self) -> bool:
-        """Whether the FIFO has overflowed since the last call: reading INT_STATUS_2 clears it."""
-        return bool(FIFO_OVERFLOW_INT.get(self._read(FIFO_OVERFLOW_INT.address, 1)[0]))
 
     def fifo_level(self) -> int:
         """Bytes waiting; the high byte is read first, which latches both."""

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 SOFT_RESET = Field(0x11, 0x01)  # DEVICE_CONFIG
 FIFO_MODE = Field(0x16, 0xC0)  # FIFO_CONFIG
 TEMP_DATA = Field(0x1D, 0xFF)  # high byte; the low byte follows
-FIFO_FULL_INT = Field(0x2D, 0x02)  # INT_STATUS
 FIFO_COUNT = Field(0x2E, 0xFF)
 FIFO_DATA = Field(0x30, 0xFF)
 FIFO_FLUSH = Field(0x4B, 0x02)  # SIGNAL_PATH_RESET
@@ -98,6 +97,7 @@ class Icm42688(RegisterChip):
     FIFO_PORT = FIFO_DATA
     POWER_DOWN = ((GYRO_MODE, 0), (ACCEL_MODE, 0))
     FRAME_BYTES = FRAME_BYTES
+    PLAIN = {0: (PWR_MGMT0.address, FIFO_TEMP_EN.address)}  # noqa: RUF012
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -129,13 +129,8 @@ class Icm42688(RegisterChip):
         self._canary.settle(float(word) / REGISTER_LSB_PER_FIFO_LSB for word in words)
         self._write(FIFO_MODE.address, FIFO_MODE.put(BYPASS))
         self._write(FIFO_FLUSH.address, FIFO_FLUSH.put(1))
-        self.overflowed()
         self._write(FIFO_MODE.address, FIFO_MODE.put(STREAM))
         self.fifo_level()
-
-    def overflowed(self) -> bool:
-        """Whether the FIFO has been full since the last call: reading INT_STATUS clears it."""
-        return bool(FIFO_FULL_INT.get(self._read(FIFO_FULL_INT.address, 1)[0]))
 
     def fifo_level(self) -> int:
         """Bytes waiting."""

@@ -14,8 +14,6 @@ from edge.imu.chips.core import Family, Part, Rate, RegisterChip
 from edge.imu.registers import Field, int16_le, unsigned_le
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from edge.imu.chip import Frames
 
 FUNC_CFG_EN = Field(0x01, 0x80)
@@ -110,10 +108,7 @@ class Lsm6ds3(RegisterChip):
     FIFO_PORT = FIFO_DATA_OUT
     POWER_DOWN = ((ODR_XL, 0), (ODR_G, 0))
     FRAME_BYTES = (2 * WORDS[False], 2 * WORDS[True])
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._overrun = False
+    PLAIN = {0: (FIFO_CTRL3.address, FUNC_EN.address)}  # noqa: RUF012
 
     def reset(self) -> None:
         """Reset, also out of the embedded functions' page."""
@@ -127,12 +122,6 @@ class Lsm6ds3(RegisterChip):
         self._write(FIFO_MODE.address, FIFO_MODE.put(BYPASS, mode))
         self._write(FIFO_MODE.address, mode)
         self._overrun = False
-
-    def overflowed(self) -> bool:
-        """Whether the FIFO has overflowed since the last call."""
-        self._status()
-        overrun, self._overrun = self._overrun, False
-        return overrun
 
     def fifo_level(self) -> int:
         """Bytes waiting; FifoFault if some were overwritten, or if the next word is not the first of a frame."""

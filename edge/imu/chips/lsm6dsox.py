@@ -122,11 +122,11 @@ class Lsm6dsox(RegisterChip):
     FIFO_PORT = FIFO_DATA_OUT
     POWER_DOWN = ((ODR_XL, 0), (ODR_G, 0))
     FRAME_BYTES = (WORDS[False] * WORD_BYTES, WORDS[True] * WORD_BYTES)
+    PLAIN = {0: (BDR_XL.address, DEN_AXES.address)}  # noqa: RUF012
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._nominal_hz = self.odr_hz
-        self._overrun = False
         self._half_samples = 0
 
     def reset(self) -> None:
@@ -152,12 +152,6 @@ class Lsm6dsox(RegisterChip):
         self._status()
         self._write(FIFO_MODE.address, FIFO_MODE.put(CONTINUOUS))
         self._overrun = False
-
-    def overflowed(self) -> bool:
-        """Whether the FIFO has overflowed since the last call."""
-        self._status()
-        overrun, self._overrun = self._overrun, False
-        return overrun
 
     def fifo_level(self) -> int:
         """Bytes waiting."""

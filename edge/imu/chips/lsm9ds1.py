@@ -12,8 +12,6 @@ from edge.imu.chips.core import Family, Part, Rate, RegisterChip
 from edge.imu.registers import Field, int16_le
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from edge.imu.chip import Frames
 
 WHO_AM_I = Field(0x0F, 0xFF)
@@ -71,10 +69,7 @@ class Lsm9ds1(RegisterChip):
     FIFO_PORT = OUT_G
     POWER_DOWN = ((ODR_G, 0), (ODR_XL, 0))
     FRAME_BYTES = (FRAME_BYTES, FRAME_BYTES)
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._overrun = False
+    PLAIN = {0: (ODR_XL.address, FIFO_EN.address)}  # noqa: RUF012
 
     def reset(self) -> None:
         """Reset."""
@@ -86,12 +81,6 @@ class Lsm9ds1(RegisterChip):
         self._write(FIFO_MODE.address, FIFO_MODE.put(BYPASS))
         self._write(FIFO_MODE.address, FIFO_MODE.put(CONTINUOUS))
         self._overrun = False
-
-    def overflowed(self) -> bool:
-        """Whether the FIFO has overflowed since the last call."""
-        self.fifo_level()
-        overrun, self._overrun = self._overrun, False
-        return overrun
 
     def fifo_level(self) -> int:
         """Bytes waiting."""

@@ -121,6 +121,9 @@ class Mpu6050(RegisterChip):
     FIFO_PORT = FIFO_R_W
     POWER_DOWN = ((SLEEP, 1),)
     FRAME_BYTES = (2 * WORDS[False], 2 * WORDS[True])
+    PLAIN = {0: (SMPLRT_DIV.address, STANDBY.address)}  # noqa: RUF012
+    """All of them. Of the registers between them reading changes only status registers that nobody uses; the first port
+    is MEM_R_W, 6Fh."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -148,25 +151,15 @@ class Mpu6050(RegisterChip):
         self._write(USER_FIFO_EN.address, 0)
         self._write(USER_FIFO_EN.address, FIFO_RESET.put(1))
         self._write(USER_FIFO_EN.address, USER_FIFO_EN.put(1))
-        self.overflowed()
+        self._read(FIFO_OFLOW_INT.address, 1)  # clears it
         self._write(sources, self._settings[0][sources])
 
-    def overflowed(self) -> bool:
-        """Whether the FIFO has overflowed since the last call: reading INT_STATUS clears it."""
-        return bool(FIFO_OFLOW_INT.get(self._read(FIFO_OFLOW_INT.address, 1)[0]))
-
-    def judge(self, *, filled: bool = True) -> bool:  # noqa: ARG002  the flag costs nothing here
-        """As the base class, but all settings and the flag come in one read, from SMPLRT_DIV to the power registers.
-
-        Of the registers between them reading changes only I2C_MST_STATUS and DMP_INT_STATUS, which nobody uses, and
-        none is a port at which a burst would stay (the first of those is MEM_R_W, 6Fh).
-        """
-        first, last = SMPLRT_DIV.address, STANDBY.address
-        found = self._read(first, last + 1 - first)
-        for block in self._blocks:
-            at = block.register - first
-            block.check(found[at : at + len(block.expected)])
-        return bool(FIFO_OFLOW_INT.get(found[FIFO_OFLOW_INT.address - first]))
+    def judge(self) -> bool:
+        """As the base class, with the overflow flag, which lies among the settings."""
+        settings = self._blocks[0]
+        found = self._read(settings.first, settings.length)
+        settings.check(found)
+        return bool(FIFO_OFLOW_INT.get(found[FIFO_OFLOW_INT.address - settings.first]))
 
     def fifo_level(self) -> int:
         """Bytes waiting; the high byte is read first, which latches both."""

@@ -24,6 +24,7 @@ from edge.recording import Recording, load
 from edge.settings import SENSOR_ADDRESSES, SENSOR_TYPES, Sensor
 from emulator.bus import EmulatedBus
 from emulator.chips import CHIPS
+from emulator.chips.motion import COUNTS, count_in
 from emulator.inprocess import VirtualTime, opener
 from tests.conftest import ROOT
 
@@ -337,6 +338,59 @@ def test_a_reading_takes_three_transactions_and_now_and_then_a_fourth(part: str,
     pedometer = {"lsm6dsox": 3, "ism330dhcx": 3}.get(part, 1) if SHEETS[part].has_pedometer else 0
     assert readings == 40
     assert transfers <= (3.0 + others) * readings + pedometer * polls
+
+
+RANGES = {
+    **dict.fromkeys(("mpu6050", "mpu6500", "mpu9250", "mpu9255"), (0x1C, 0x08)),
+    "icm42688": (0x50, 0x20),
+    **dict.fromkeys(("lsm6ds3", "lsm6ds3trc", "lsm6dsox", "ism330dhcx"), (0x10, 0x04)),
+    "bmi160": (0x41, 0x0D),
+    "bmi270": (0x41, 0x01),
+    "lsm9ds1": (0x20, 0x08),
+}
+"""Register of the accelerometer's range, and a bit of it; the ICM-20948's is in another bank, which is read in turn."""
+
+
+@pytest.mark.parametrize("part", sorted(RANGES))
+def test_no_sample_at_another_range_is_passed_on(part: str, firmware: Path) -> None:
+    bench = rig(part, walk(40.0, 2.0), firmware)
+    imu = bench.open()
+    stream = imu.batches()
+    for _ in range(100):
+        next(stream)
+    register, bit = RANGES[part]
+    bench.chip.poke(register, bench.chip.peek(register) ^ bit)
+    assert len(next(stream).imu) == 0
+    assert imu.counters()["bad_register"] == 1
+    imu.close()
+
+
+@EVERY_PART
+@pytest.mark.parametrize("sampling_rate_hz", [100, 200])
+def test_an_overflow_between_level_and_burst_leaves_no_hole(part: str, sampling_rate_hz: int, firmware: Path) -> None:
+    """Of a host that is late just there, some chips tell nothing afterwards: the burst itself clears their flag."""
+    sheet = SHEETS[part]
+    for share in (0.4, 0.6, 0.8, 0.95, 1.05, 1.3, 2.0, 3.5):
+        bench = rig(part, STILL, firmware, counted=True)
+        imu = bench.open(sampling_rate_hz=sampling_rate_hz)
+        stream = imu.batches()
+        batches = [next(stream) for _ in range(20)]
+        assert imu._chip is not None
+        fifo_s = imu._chip.fifo_bytes / imu._chip.frame_bytes / imu.rate_hz
+        bench.bus.inject_now("stall", argument=share * fifo_s, times=1, register=imu._chip.FIFO_PORT.address)  # type: ignore[attr-defined]
+        batches += [next(stream) for _ in range(40)]
+        imu.close()
+        counts: dict[int, list[int]] = {}
+        for batch in batches:
+            words = np.rint(batch.imu[:, :3] * sheet.acc_lsb_per_g / STANDARD_GRAVITY).astype(int)
+            counts.setdefault(batch.segment, []).extend(map(count_in, words.tolist()))
+        assert all(set(np.diff(segment) % COUNTS) <= {1} for segment in counts.values()), share
+        flat = [count for segment in counts.values() for count in segment]
+        lost = int((np.diff(flat) % COUNTS - 1).sum())
+        assert imu.counters()["gap_samples"] % COUNTS == pytest.approx(lost, abs=2)
+        assert (lost > 0) == (len(counts) > 1)
+        if share > 1.0:
+            assert imu.counters()["fifo_overflow"] == 1
 
 
 @EVERY_PART

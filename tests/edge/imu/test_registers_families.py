@@ -22,8 +22,6 @@ ICM20948 = [
     ("SLEEP", 0x06, 0x40, 0),  # PWR_MGMT_1_t.SLEEP: bit 6
     ("CLKSEL", 0x06, 0x07, 0),  # PWR_MGMT_1_t.CLKSEL: bits 2:0
     ("DISABLE_AXES", 0x07, 0x3F, 0),  # SparkFun AGB0_REG_PWR_MGMT_2, DISABLE_GYRO and ACCEL: bits 5:0
-    ("FIFO_OVERFLOW_EN", 0x12, 0x1F, 0),  # SparkFun AGB0_REG_INT_ENABLE_2, FIFO_OVERFLOW_EN_40: bits 4:0
-    ("FIFO_OVERFLOW_INT", 0x1B, 0x1F, 0),  # SparkFun AGB0_REG_INT_STATUS_2, FIFO_OVERFLOW_INT_40: bits 4:0
     ("TEMP_OUT", 0x39, 0xFF, 0),  # SparkFun AGB0_REG_TEMP_OUT_H
     ("ACCEL_FIFO_EN", 0x67, 0x10, 0),  # SparkFun AGB0_REG_FIFO_EN_2, FIFO_EN_2_t.ACCEL_FIFO_EN: bit 4
     ("GYRO_FIFO_EN", 0x67, 0x0E, 0),  # FIFO_EN_2_t.GYRO_X, Y, Z_FIFO_EN: bits 3:1
@@ -47,7 +45,6 @@ ICM42688 = [  # kernel inv_icm42600/inv_icm42600.h, INV_ICM42600_REG_* and the m
     ("SOFT_RESET", 0x11, 0x01, 0),  # DEVICE_CONFIG, DEVICE_CONFIG_SOFT_RESET
     ("FIFO_MODE", 0x16, 0xC0, 0),  # FIFO_CONFIG_MASK
     ("TEMP_DATA", 0x1D, 0xFF, 0),
-    ("FIFO_FULL_INT", 0x2D, 0x02, 0),  # INT_STATUS_FIFO_FULL
     ("FIFO_COUNT", 0x2E, 0xFF, 0),
     ("FIFO_DATA", 0x30, 0xFF, 0),
     ("FIFO_FLUSH", 0x4B, 0x02, 0),  # SIGNAL_PATH_RESET_FIFO_FLUSH
@@ -239,7 +236,7 @@ def settings(part: Part, sampling_rate_hz: float) -> dict[int, dict[int, int]]:
             icm20948.ICM_20948,
             100,
             {
-                0: {0x07: 0, 0x12: 0x1F, 0x67: 0x1F, 0x69: 0},
+                0: {0x07: 0, 0x67: 0x1F, 0x69: 0},
                 2: {0x00: 10, 0x01: 0x1D, 0x10: 0, 0x11: 10, 0x14: 0x1D},
             },
         ),
