@@ -59,7 +59,7 @@ format: $(DEV_STAMP) ## let ruff lay out the code
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-bench: $(DEVICE_STAMP) ## the README's performance table, measured here and now
+bench: $(DEVICE_STAMP) ## what the pipeline costs beside its floor (docs/cost.md), measured here and now
 	@$(VENV)/bin/footfall bench
 
 data: ## the public recordings, from ../shared/data when present

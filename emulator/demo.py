@@ -36,6 +36,8 @@ SETTLE_S = 3.0
 """After the last sample: the model's look-ahead, one FIFO burst and the way through the broker."""
 START_TIMEOUT_S = 15.0
 POLL_S = 0.05
+SURE_AFTER_S = 15.0
+"""Nearly every walk is sure before that."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,13 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up_output()
     no_fuse = prepare()  # before numpy: a namespace of one's own must come before its threads
     try:
-        from emulator.chips import CHIPS  # noqa: PLC0415  after prepare(): imports numpy
+        from emulator.chips import CHIPS, unknown  # noqa: PLC0415  after prepare(): imports numpy
 
         if options.sensor and options.speed == "max":
             raise UsageError("SENSOR is of no use with SPEED=max, which plays without a sensor; leave one of them out")
-        sensor = options.sensor or "mpu6050"
+        sensor = (options.sensor or "mpu6050").lower()
         if sensor not in CHIPS:
-            raise UsageError(f"SENSOR is {sensor!r}; allowed: {', '.join(CHIPS)}")
+            raise UsageError(f"SENSOR is {unknown(sensor)}")
         if options.speed not in ("1", "1.0", "max"):
             raise UsageError(f"SPEED is {options.speed!r}; allowed: 1, or max")
         with tempfile.TemporaryDirectory(prefix="footfall-") as directory:
@@ -210,7 +212,8 @@ class Demo:
         if self.at_full_speed:
             print(f"broker  mosquitto on 127.0.0.1:{self.port}\n", flush=True)
             return
-        print(f"broker  mosquitto on 127.0.0.1:{self.port}; listen along from a second terminal:")
+        print(f"broker  mosquitto on 127.0.0.1:{self.port}; listen along from a second terminal")
+        print("        (mosquitto_sub is in the package mosquitto-clients):")
         print(f"        mosquitto_sub -h 127.0.0.1 -p {self.port} -v -t 'footfall/#'\n", flush=True)
 
     def _source(self) -> str:
@@ -255,8 +258,11 @@ class Demo:
             raise EmulatorError("the daemon did not stop cleanly; what it said stands above")
 
     def _bus(self) -> dict[str, Any]:
+        from emulator.chips import write_firmware  # noqa: PLC0415  after prepare(): imports numpy
+
         kind = "mpu6050" if self.sensor == "mpu6050" else "auto"
-        return {"type": kind, "bus": str(self.directory / "i2c-1"), "address": self.part.address}
+        bus = {"type": kind, "bus": str(self.directory / "i2c-1"), "address": self.part.address}
+        return bus | {"firmware": str(write_firmware(self.directory))}
 
     def _start_daemon(self, stack: ExitStack, sensor: dict[str, Any], arguments: list[str]) -> subprocess.Popen[str]:
         config = self.directory / "config.yaml"
@@ -307,8 +313,10 @@ class Demo:
         elif self.recording.steps is not None and self.recording.steps_known == "all" and len(self.recording.steps):
             true = len(self.recording.steps)
             print(f"\ncounted {detected} of {_steps(true)}: {100 * (detected - true) / true:+.1f} %")
-            if not detected:
+            if not detected and self.recording.duration_s < SURE_AFTER_S:
                 print("a walk counts when it is sure, with all its steps from the first: play more of it (SECONDS=20)")
+            elif not detected:
+                print("the model was not sure that this is a walk: `footfall replay FILE` says how sure it was")
         else:
             print(f"\ncounted {_steps(detected)}")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.errors import FootfallError
+from edge.errors import FootfallError, UsageError
 from emulator import EmulatorError
 from emulator.namespace import prepare
 
@@ -231,6 +231,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(trouble.name for trouble in TROUBLES))
     options = parser.parse_args(argv)
     try:
+        known = [trouble.name for trouble in TROUBLES]
+        if strangers := [name for name in options.names if name not in known]:
+            raise UsageError(f"NAMES has {', '.join(strangers)}; allowed: {', '.join(known)}")
         if reason := prepare():
             raise EmulatorError(f"no emulated bus here: {reason}")
         from emulator.scene import Scene  # noqa: PLC0415  after prepare(): imports numpy

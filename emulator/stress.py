@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.errors import FootfallError
+from edge.errors import FootfallError, UsageError
 from emulator import EmulatorError, children
 from emulator.namespace import prepare
 from emulator.ports import free_port
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 WARM_UP_S = 15.0
 LISTEN_S = 1.0
-BMI270_BYTES = 8192
-"""The emulated one takes any configuration of its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +70,16 @@ def measure(part: str, rate_hz: float, seconds: float, *, walking: bool, directo
     import numpy as np  # noqa: PLC0415  after prepare(): it starts threads
 
     from emulator.bus import EmulatedBus  # noqa: PLC0415
-    from emulator.chips import CHIPS  # noqa: PLC0415
+    from emulator.chips import CHIPS, unknown, write_firmware  # noqa: PLC0415
     from emulator.fuse import FuseI2c  # noqa: PLC0415
     from emulator.gait import simulate_walk  # noqa: PLC0415
 
+    if part not in CHIPS:
+        raise UsageError(f"SENSORS has {unknown(part)}")
     still = np.tile(np.array([[0.0, 0.0, 9.80665, 0.0, 0.0, 0.0]]), (100, 1))
     imu = simulate_walk(seconds + 2 * WARM_UP_S, seed=5).imu if walking else still
     chip = CHIPS[part].make(imu, 100.0)
     bus = EmulatedBus(CHIPS[part].devices(chip))
-    firmware = directory / "bmi270-init-data.fw"
-    firmware.write_bytes(bytes(BMI270_BYTES))
     with ExitStack() as stack:
         port = free_port()
         stack.callback(children.stop, start_broker(directory, port))
@@ -89,7 +87,11 @@ def measure(part: str, rate_hz: float, seconds: float, *, walking: bool, directo
         stack.callback(ear.end)
         wait_for(ear.ready.is_set, "the subscriber is ready")
         stack.enter_context(FuseI2c(directory / "i2c-1", bus))
-        sensor = {"bus": str(directory / "i2c-1"), "sampling_rate_hz": rate_hz, "firmware": str(firmware)}
+        sensor = {
+            "bus": str(directory / "i2c-1"),
+            "sampling_rate_hz": rate_hz,
+            "firmware": str(write_firmware(directory)),
+        }
         daemon = DaemonProcess(directory, sensor, port, health_s=5.0)
         stack.callback(daemon.end)
         wait_for(lambda: chip.started_s is not None or not daemon.alive, "the daemon has started the sensor")

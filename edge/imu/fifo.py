@@ -174,6 +174,9 @@ class FifoImu(ReconnectingImu):
         self._starting_s = self._clock()
         try:
             chip.start()
+        except ImuError:  # it has said itself what it lacks
+            chip.shutdown()
+            raise
         except (OSError, RegisterFault) as error:
             chip.shutdown()
             raise ImuError(

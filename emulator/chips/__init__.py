@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,6 +18,7 @@ from emulator.chips.mpu6050 import MPU_6050, MPU_6500, MPU_9250, MPU_9255, Mpu60
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from emulator.bus import Device
 
@@ -98,6 +100,23 @@ class Part:
     def devices(self, chip: EmulatedImu, address: int | None = None) -> dict[int, Device]:
         """All that answers on the bus where this chip sits."""
         return {self.address if address is None else address: chip, **self.companions(chip)}
+
+
+FIRMWARE_BYTES = 8192
+
+
+def write_firmware(directory: Path) -> Path:
+    """Write what stands for Bosch's configuration of a BMI270: the emulated one takes anything of its size."""
+    path = directory / "bmi270-init-data.fw"
+    path.write_bytes(bytes(FIRMWARE_BYTES))
+    return path
+
+
+def unknown(name: str) -> str:
+    """Return what to say of a name that is no emulated part's."""
+    nearest = difflib.get_close_matches(name.lower(), CHIPS, n=1)
+    hint = f"; did you mean {nearest[0]}?" if nearest else ""
+    return f"{name!r}; allowed: {', '.join(CHIPS)}{hint}"
 
 
 _INVENSENSE, _ST = (0x68, 0x69), (0x6A, 0x6B)
