@@ -116,7 +116,7 @@ def test_what_is_lost_is_reported(scene: Scene, name: str) -> None:
 def test_random_faults_in_simulated_time_cost_no_step_outside_the_reported_gaps(tmp_path: Path) -> None:
     """Eighteen minutes with a seed; `make soak HOURS=24` is the same for longer, and watches the memory.
 
-    What a gap takes with it is said in tests/edge/soak_zones.py; outside of that not one step may differ.
+    What a gap takes with it is said in tests/edge/soak_zones.py; outside of that not one clear step may differ.
     """
     command = [sys.executable, "-m", "tests.edge.soak_faults", "--hours", "0.3", "--seed", "2", "--pause", "40"]
     done = subprocess.run(
