@@ -107,7 +107,7 @@ def _node_vanishes(scene: Scene) -> float:
 
 def _no_permission(scene: Scene) -> float:
     scene.mount.refuse_open = errno.EACCES
-    scene.bus.inject_now("gone", for_s=0.3)
+    scene.bus.inject_now("gone", for_s=1.0)
     return _later(3.0, lambda: setattr(scene.mount, "refuse_open", None))
 
 
@@ -184,8 +184,8 @@ TROUBLES = (
     ),
     Trouble("count-once", "the level is read as 257 bytes, once", _once("fill", 1, FIFO_COUNT), loses=False),
     Trouble("fifo-empty", "the FIFO's sources are switched off", _poke(FIFO_SOURCES, 0x00), "bad_register"),
-    Trouble("all-ones", "every byte reads 0xFF for 0.5 s", _for("fill", 0.5, 0xFF), "gap_samples"),
-    Trouble("all-zeros", "every byte reads 0x00 for 0.5 s", _for("fill", 0.5, 0), "gap_samples"),
+    Trouble("all-ones", "every byte reads 0xFF for 1.5 s", _for("fill", 1.5, 0xFF), "gap_samples"),
+    Trouble("all-zeros", "every byte reads 0x00 for 1.5 s", _for("fill", 1.5, 0), "gap_samples"),
     Trouble("glitch", "power glitch between two reads", _glitch, "bad_register"),
     Trouble("glitch-in-burst", "power glitch between level and burst", _once("glitch"), "bad_register"),
     Trouble("drift-rate", "SMPLRT_DIV changes by itself", _poke(RATE_DIVIDER, 19), "bad_register"),
