@@ -38,6 +38,7 @@ _CHUNK_BYTES = 2**20
 HEAD_BYTES, TAIL_BYTES = 2**26, 2**25
 """How much of a larger file is searched: its counts are in the first pages, its newest steps in the last."""
 _LOG_HEAD_BYTES, _FRAME_HEAD_BYTES = 32, 24
+_LOG_MAGIC = b"\x37\x7f\x06"
 _KEPT_VALUES = 64
 _NEAR = 20_000
 """More than the steps of a whole log, and less than a flipped bit in one of the upper seven digits makes of them."""
@@ -135,6 +136,23 @@ def is_blank(path: Path) -> bool:
     return not any(text.strip(b"\0") for text in _texts(Source(path)))
 
 
+def has_sound_head(path: Path) -> bool:
+    """Whether SQLite will play a log back, as far as its head tells.
+
+    Source: https://www.sqlite.org/fileformat2.html, "The WAL File Format" and "Checksum Algorithm".
+    """
+    with path.open("rb") as file:
+        head = file.read(_LOG_HEAD_BYTES)
+    if len(head) < _LOG_HEAD_BYTES or head[:3] != _LOG_MAGIC or head[3] & 0xFE != 0x82:
+        return False
+    words = struct.unpack(">6I" if head[3] & 1 else "<6I", head[:24])
+    first = second = 0
+    for one, other in zip(words[::2], words[1::2], strict=True):
+        first = (first + one + second) & 0xFFFFFFFF
+        second = (second + other + first) & 0xFFFFFFFF
+    return head[24:] == struct.pack(">2I", first, second)
+
+
 def log(path: Path) -> Source:
     """Return SQLite's log as a source that ends with its last commit, be the frames before it sound or not.
 
@@ -145,7 +163,7 @@ def log(path: Path) -> Source:
     with path.open("rb") as file:
         head = file.read(_LOG_HEAD_BYTES)
         page_bytes = int.from_bytes(head[8:12], "big")
-        if head[:3] != b"\x37\x7f\x06" or not 512 <= page_bytes <= 65536:
+        if head[:3] != _LOG_MAGIC or not 512 <= page_bytes <= 65536 or page_bytes & (page_bytes - 1):
             return Source(path)
         frame_bytes, salts, end = _FRAME_HEAD_BYTES + page_bytes, head[16:24], None
         for offset in range(_LOG_HEAD_BYTES, min(size, HEAD_BYTES), frame_bytes):

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _MOST_RESCUED = 1_000_000
 _PIECE_BYTES = 2**20
+_FIRST_PAGE_BYTES = 4096
+"""As much as an outbox has, at most, before its first log was played into it."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,20 @@ def open_outbox(path: Path) -> Start:
     """
     _finish_rescue(path)
     kept = _keep_log(path)
-    logs = [outbox_rescue.log(one) for one in (beside(path, "-wal.copy"), kept) if one is not None and one.exists()]
+    copy = beside(path, "-wal.copy")
+    is_retry = copy.exists()
+    logs = [outbox_rescue.log(one) for one in (copy, kept) if one is not None and one.exists()]
     shown = outbox_rescue.counts([Source(path), *logs])
+    if not path.exists():  # but a damaged one: the power went right after it was moved aside
+        shown.total = max(shown.total, *(outbox_rescue.counts([aside]).total for aside in _asides(path)), 0)
+    first = shown.total
+    if logs and shown.oldest and _has_no_tables(path):
+        # All there is stands in the log, and SQLite removes or overwrites one that it cannot play back. If it must make
+        # the file anew, that begins before what waited, which is rescued then.
+        logs = _secured(path, logs)
+        first = min(shown.oldest - 1, shown.total)
     try:
-        if not path.exists():  # but a damaged one: the power went right after it was moved aside
-            shown.total = max(shown.total, *(outbox_rescue.counts([aside]).total for aside in _asides(path)), 0)
-        # A file that is made anew because only its spoilt log was left starts before what waited: that is rescued.
-        db = connect(path, shown.oldest - 1 if logs and shown.oldest else shown.total)
+        db = connect(path, first)
     except OutboxError:
         _forget(kept)
         raise
@@ -66,10 +75,13 @@ def open_outbox(path: Path) -> Start:
             _forget(kept)
             raise OutboxError(f"{path} is no outbox ({error}): set outbox.path to another file") from error
         db = _rescue(path, kept, logs, shown, error)
-    total = _raise_total(db, path, shown, logs)
+    total, is_raised = _raise_total(db, path, shown, logs)
     _forget(kept)
-    if (copy := beside(path, "-wal.copy")).exists():
-        copy.replace(beside(free_aside(path), "-wal"))
+    if copy.exists():
+        if is_raised or is_retry:
+            copy.replace(beside(free_aside(path), "-wal"))
+        else:
+            copy.unlink()
     return Start(db, total)
 
 
@@ -85,8 +97,8 @@ def set_meta(db: sqlite3.Connection, name: str, value: int) -> None:
     db.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = ?2", (name, f"{value:012d}"))
 
 
-def _raise_total(db: sqlite3.Connection, path: Path, shown: Counts, logs: list[Source]) -> int:
-    """Return the lifetime total; where the file says less than its own bytes show, raise it to that.
+def _raise_total(db: sqlite3.Connection, path: Path, shown: Counts, logs: list[Source]) -> tuple[int, bool]:
+    """Return the lifetime total, and whether the file said less than its own bytes show: then it is raised to that.
 
     The count may be lost where it is kept, in a spoilt page or in a log that SQLite could not read to its end; the
     days and the rows are witnesses of their own, and agree where neither is spoilt. Steps in such a log are rescued.
@@ -99,7 +111,7 @@ def _raise_total(db: sqlite3.Connection, path: Path, shown: Counts, logs: list[S
     )
     total = max(stored or 0, shown.total, min(rows, days) if stored is not None else days)
     if stored == total:
-        return total
+        return total, False
     rescued = missing = 0
     logs = _copied(path, logs)
     with _transaction(db):
@@ -116,7 +128,7 @@ def _raise_total(db: sqlite3.Connection, path: Path, shown: Counts, logs: list[S
         path, "unreadable" if stored is None else stored, total, rescued, missing,
         beside(free_aside(path), "-wal") if logs else "nothing, there is none",
     )  # fmt: skip
-    return total
+    return total, True
 
 
 def _rescue(
@@ -171,11 +183,33 @@ def _finish_rescue(path: Path) -> None:
         return
     beside(path, "-wal").unlink(missing_ok=True)  # SQLite would play it into the new file; a copy is kept aside
     ready.replace(path)
+    _sync_folder(path)
+
+
+def _sync_folder(path: Path) -> None:
+    """Make the names beside a file survive a power cut."""
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _has_no_tables(path: Path) -> bool:
+    """Whether the file is not there or was never written to: the first steps of an outbox are in its log alone."""
+    if not path.exists():
+        return True
+    return path.stat().st_size <= _FIRST_PAGE_BYTES and b"CREATE TABLE" not in path.read_bytes()
+
+
+def _secured(path: Path, logs: list[Source]) -> list[Source]:
+    """Copy the log before SQLite sees it; without room for that, only one is risked that SQLite can play back."""
+    try:
+        return _copied(path, logs)
+    except OSError:
+        if path.exists() and outbox_rescue.has_sound_head(logs[0].path):
+            return logs
+        raise
 
 
 def _asides(path: Path) -> list[Source]:
@@ -219,6 +253,7 @@ def _copied(path: Path, logs: list[Source]) -> list[Source]:
     with half.open("rb") as file:
         os.fsync(file.fileno())
     half.replace(copy)
+    _sync_folder(path)
     return [Source(copy, logs[0].end)]
 
 

@@ -39,6 +39,10 @@ FASTEST = 1.25
 """No sensor runs so much too fast (ST: 1.19 measured); a level beyond it was not read right."""
 SLOWEST = 0.6
 SLACK_FRAMES = 2.0
+LEVEL_BYTES = 2
+"""At least so many bytes does a level have."""
+FORGET = 1.01
+"""The best time of a byte is forgotten by 1 % per read, so that a bus that became slower is accepted again."""
 MOST_OF_ONES_M_S2 = 0.006
 """-1 LSB at up to ±16 g; no sensor measures it on three axes at once but in free fall, and then not for long."""
 SILENCE_BEFORE_LOST_S = 1.0
@@ -92,6 +96,7 @@ class FifoReader:
         self._clock = clock
         self._counters = counters
         self._emptied_s, self._heard_s = emptied_s, clock()
+        self._byte_s = 1.0  # the least that a byte of a burst, or of a level, has taken
         self.frozen = False
         self._same: FloatArray | None = None
         self._repeats = 0
@@ -134,7 +139,9 @@ class FifoReader:
         """FIFO level, and the host times between which it was true."""
         before_s = self._clock()
         level = self._chip.fifo_level()
-        return level, before_s, self._clock()
+        now_s = self._clock()
+        self._byte_s = min(self._byte_s * FORGET, (now_s - before_s) / LEVEL_BYTES)
+        return level, before_s, now_s
 
     def _most(self, now_s: float) -> float:
         """How many bytes can be in the FIFO at most, if it was empty when it was last emptied."""
@@ -156,12 +163,16 @@ class FifoReader:
         """Read what was there at `began_s`, unless more has come since than there was room for."""
         chip = self._chip
         try:
+            asked_s = self._clock()
             data = chip.read_fifo(level)
-            filled = level + self._made(self._clock() - began_s) > chip.fifo_bytes
+            took_s = self._clock() - asked_s
             overflowed = chip.judge()
         except OSError as error:
             raise FifoFault("bad_transfer", f"FIFO burst failed: {error.strerror or error}") from error
-        if overflowed or filled:
+        # A burst that runs empties the FIFO faster than it fills; one that has to wait does not.
+        waited_s = asked_s - began_s + max(0.0, took_s - 2.0 * level * self._byte_s)
+        self._byte_s = min(self._byte_s * FORGET, took_s / level)
+        if overflowed or level + self._made(waited_s) > chip.fifo_bytes:
             raise FifoFault("fifo_overflow", "FIFO overflow before or during the burst")
         frames = chip.decode(data)
         acceleration = frames.imu[:, :3]

@@ -28,6 +28,7 @@ from edge.errors import OutboxError
 from edge.outbox import Outbox, OutboxRow
 from edge.outbox_file import beside
 from edge.types import StepEvent
+from tests.conftest import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -124,6 +125,69 @@ def test_a_log_whose_first_sector_is_gone_gives_its_steps_back(tmp_path: Path) -
     assert fresh.depth + fresh.dropped == 300
     assert fresh.depth >= 290
     assert [row for row in rows if row.total <= 300 - fresh.dropped][-1] in fresh.pending(1000)
+
+
+STARTS = """
+import os, sys
+from pathlib import Path
+from edge import outbox_start, outbox_rescue
+def die(*_, **__):
+    os._exit(9)
+def no_link(*_):
+    raise OSError(1, "Operation not permitted")
+if sys.argv[3] == "FAT":
+    os.link = no_link
+where = {"store": outbox_rescue}.get(sys.argv[2], outbox_start)
+setattr(where, sys.argv[2], die)
+outbox_start.open_outbox(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("links", ["ext4", "FAT"])
+@pytest.mark.parametrize(
+    "killed_in", ["connect", "_copied", "_sync_folder", "_raise_total", "store", "set_meta", "_forget"]
+)
+@pytest.mark.parametrize("wreck", ["no file", "empty file", "no head", "no head, no file", "first frame", "page size"])
+def test_a_start_that_is_killed_loses_nothing_of_a_log_that_was_all_there_was(
+    tmp_path: Path, wreck: str, killed_in: str, links: str
+) -> None:
+    """However far it came, and however often: the next start has the total, and every step that waited or its loss."""
+    outbox = opened(tmp_path / "outbox.db")
+    rows = [outbox.append(STEP, NOON) for _ in range(60)]
+    outbox.acknowledge(rows[:20])
+    path = crashed(outbox, tmp_path / "copy")
+    log = bytearray(beside(path, "-wal").read_bytes())
+    if "no file" in wreck:
+        path.unlink()
+    if wreck == "empty file":
+        path.write_bytes(b"")
+    if "no head" in wreck:
+        log[:32] = bytes(32)
+    log[{"first frame": 60, "page size": 10}.get(wreck, 31)] ^= 0 if "file" in wreck or "head" in wreck else 0x10
+    beside(path, "-wal").write_bytes(log)
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", STARTS, str(path), killed_in, links], cwd=ROOT, check=False)
+    fresh = opened(path)
+    assert fresh.total == 60
+    assert fresh.depth + fresh.dropped >= 40, "what was acknowledged may come again"
+    assert fresh.depth >= 35
+    assert {row.total for row in fresh.pending(100)} <= set(range(1, 61))
+
+
+def test_a_full_disk_at_the_start_does_not_cost_a_log_that_is_all_there_is(
+    tmp_path: Path, no_more_bytes: Callable[[int], None]
+) -> None:
+    outbox = opened(tmp_path / "outbox.db")
+    rows = [outbox.append(STEP, NOON) for _ in range(60)]
+    path = crashed(outbox, tmp_path / "copy")
+    path.unlink()
+    no_more_bytes(20_000)
+    for _ in range(2):
+        with pytest.raises(OutboxError):
+            opened(path)
+    no_more_bytes(2**40)
+    fresh = opened(path)
+    assert (fresh.total, fresh.dropped, fresh.pending(100)) == (60, 0, rows)
 
 
 def test_without_hard_links_only_what_is_used_of_the_log_is_copied(
@@ -238,6 +302,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from edge.outbox import Outbox
 from edge.types import StepEvent
+from tests.conftest import ROOT
 outbox = Outbox(Path({str(tmp_path / "outbox.db")!r}), max_age_h=24, max_bytes=2**24)
 while True:
     print(outbox.append(StepEvent(0.0, 0.0, 1.0, None), {NOON}).total, flush=True)

@@ -190,9 +190,9 @@ class Lsm6dsox(RegisterChip):
             return unsigned_le(self._read(STEP_COUNTER.address, 2))
 
     def _status(self) -> int:
-        """Words waiting; reading the flags clears the latched one, so it is remembered."""
+        """Words waiting and whether some were overwritten; reading the flags clears the latched one."""
         low, flags = self._read(FIFO_STATUS.address, 2)
-        self._overrun |= bool(FIFO_OVR.get(flags) or OVER_RUN_LATCHED.get(flags))
+        self._overrun = bool(FIFO_OVR.get(flags) or OVER_RUN_LATCHED.get(flags))
         return unsigned_le(bytes([low, DIFF_FIFO_HIGH.get(flags)]))
 
     @contextlib.contextmanager

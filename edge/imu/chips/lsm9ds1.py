@@ -85,7 +85,7 @@ class Lsm9ds1(RegisterChip):
     def fifo_level(self) -> int:
         """Bytes waiting."""
         source = self._read(FSS.address, 1)[0]
-        self._overrun |= bool(OVRN.get(source))
+        self._overrun = bool(OVRN.get(source))
         return FSS.get(source) * FRAME_BYTES
 
     def decode(self, data: bytes) -> Frames:

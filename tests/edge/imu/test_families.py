@@ -393,6 +393,30 @@ def test_an_overflow_between_level_and_burst_leaves_no_hole(part: str, sampling_
             assert imu.counters()["fifo_overflow"] == 1
 
 
+@pytest.mark.parametrize(
+    ("part", "bitrate_hz", "sampling_rate_hz", "gyroscope"),
+    [
+        ("icm20948", 40_000, 200, True),
+        ("icm20948", 20_000, 100, True),
+        ("icm20948", 10_000, 50, True),
+        ("mpu6500", 20_000, 200, False),
+        ("mpu6500", 10_000, 100, False),
+    ],
+)
+def test_a_slow_bus_that_keeps_up_is_no_overflow(
+    part: str, bitrate_hz: float, sampling_rate_hz: float, gyroscope: bool, firmware: Path
+) -> None:
+    """A sensor that is 15 % fast; the burst takes long, and empties the FIFO meanwhile."""
+    bench = rig(part, walk(40.0, 2.0), firmware, rate_error=0.15)
+    bench.bus.bitrate_hz = bitrate_hz
+    imu = bench.open(sampling_rate_hz=sampling_rate_hz, gyroscope=gyroscope)
+    stream = imu.batches()
+    while bench.time.now() < 1025.0:
+        next(stream)
+    imu.close()
+    assert set(imu.counters().values()) == {0}
+
+
 @EVERY_PART
 def test_a_stalled_host_overflows_the_fifo_and_says_so(part: str, firmware: Path) -> None:
     bench = rig(part, walk(60.0, 2.0), firmware)
