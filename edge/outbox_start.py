@@ -249,9 +249,13 @@ def _copied(path: Path, logs: list[Source]) -> list[Source]:
     copy, half = beside(path, "-wal.copy"), beside(path, "-wal.half")
     if not logs or copy.exists():
         return logs
-    _copy_used(logs[0], half)
-    with half.open("rb") as file:
-        os.fsync(file.fileno())
+    try:
+        _copy_used(logs[0], half)
+        with half.open("rb") as file:
+            os.fsync(file.fileno())
+    except OSError:  # what did not fit on the disk must not fill it
+        half.unlink(missing_ok=True)
+        raise
     half.replace(copy)
     _sync_folder(path)
     return [Source(copy, logs[0].end)]

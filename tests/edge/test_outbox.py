@@ -185,6 +185,7 @@ def test_a_full_disk_at_the_start_does_not_cost_a_log_that_is_all_there_is(
     for _ in range(2):
         with pytest.raises(OutboxError):
             opened(path)
+        assert not beside(path, "-wal.half").exists(), "the disk is full already"
     no_more_bytes(2**40)
     fresh = opened(path)
     assert (fresh.total, fresh.dropped, fresh.pending(100)) == (60, 0, rows)

@@ -29,9 +29,10 @@ from emulator.inprocess import VirtualTime, opener
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from edge.types import FloatArray, StepEvent
+    from edge.types import FloatArray, SampleBatch, StepEvent
     from emulator.chips import EmulatedImu
 
 BUS = "/dev/i2c-1"
@@ -306,13 +307,19 @@ def test_a_wedged_bus_is_told_from_an_absent_sensor_and_asked_once(firmware: Pat
     assert bench.bus.transfers == 1, "each further try would block for a second"
 
 
+def reading(bench: Rig, *, batches: int) -> tuple[FifoImu, Iterator[SampleBatch]]:
+    """Open the sensor and take some batches; return it, and where the next ones come from."""
+    imu = bench.open()
+    stream = imu.batches()
+    for _ in range(batches):
+        next(stream)
+    return imu, stream
+
+
 @EVERY_PART
 def test_a_sensor_that_is_reset_is_set_up_anew(part: str, firmware: Path) -> None:
     bench = rig(part, walk(20.0, 2.0), firmware)
-    imu = bench.open()
-    stream = imu.batches()
-    for _ in range(20):
-        next(stream)
+    imu, stream = reading(bench, batches=20)
     bench.chip.power_cycle()
     after = [next(stream) for _ in range(40)]
     assert imu.counters()["reinit"] == 1
@@ -354,10 +361,7 @@ RANGES = {
 @pytest.mark.parametrize("part", sorted(RANGES))
 def test_no_sample_at_another_range_is_passed_on(part: str, firmware: Path) -> None:
     bench = rig(part, walk(40.0, 2.0), firmware)
-    imu = bench.open()
-    stream = imu.batches()
-    for _ in range(100):
-        next(stream)
+    imu, stream = reading(bench, batches=100)
     register, bit = RANGES[part]
     bench.chip.poke(register, bench.chip.peek(register) ^ bit)
     assert len(next(stream).imu) == 0
@@ -420,10 +424,7 @@ def test_a_slow_bus_that_keeps_up_is_no_overflow(
 @EVERY_PART
 def test_a_stalled_host_overflows_the_fifo_and_says_so(part: str, firmware: Path) -> None:
     bench = rig(part, walk(60.0, 2.0), firmware)
-    imu = bench.open()
-    stream = imu.batches()
-    for _ in range(20):
-        next(stream)
+    imu, stream = reading(bench, batches=20)
     bench.time.sleep(20.0)  # the largest of these FIFOs lasts 13.2 s
     for _ in range(20):
         next(stream)
